@@ -1,0 +1,5 @@
+"""`python -m aico` is `aico`."""
+
+from aico.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Memory: record, recall, assemble, forget."""

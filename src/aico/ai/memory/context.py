@@ -1,0 +1,120 @@
+"""Choose what fits a token budget: the live conversation, what is true, and what was remembered."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from math import ceil
+
+from aico.ai.memory.hits import Hit
+from aico.data.conversations import Moment
+
+TokenCounter = Callable[[str], int]
+
+RECENT_SHARE = 0.4
+"""Of the budget, at most, for the live conversation's last turns."""
+FACTS_SHARE = 0.2
+"""Of the budget, at most, for facts."""
+HEADINGS = {"fact": "What is true now:", "memory": "From earlier:", "recent": "This conversation:"}
+
+
+def estimate_tokens(text: str) -> int:
+    """About how many tokens a language model reads `text` as: four UTF-8 bytes each, a common rule of thumb."""
+    return ceil(len(text.encode()) / 4)
+
+
+@dataclass(frozen=True, slots=True)
+class ContextItem:
+    """One line of a context and where it comes from: `part` is "fact", "memory" or "recent"."""
+
+    part: str
+    id: str
+    text: str = field(repr=False)
+    at: datetime
+    speaker: str | None = field(repr=False)
+    conversation: str | None = field(repr=False)
+    score: float | None
+
+    def as_line(self) -> str:
+        """The item as a prompt shows it: a date and a speaker in front, where they tell something."""
+        day = f"{self.at.day} {self.at:%B %Y}"
+        if self.part == "fact":
+            return f"- {self.text} (since {day})"
+        return f"{self.speaker}: {self.text}" if self.part == "recent" else f"[{day}] {self.speaker}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What to put before a language model. `tokens` counts `as_text()` with the counter that chose the items."""
+
+    items: tuple[ContextItem, ...]
+    tokens: int
+
+    def as_text(self) -> str:
+        """The items as lines under a heading for each part; empty if there are none."""
+        return _as_text(self.items)
+
+
+def assemble(
+    *,
+    recent: Sequence[Moment],
+    facts: Sequence[Hit],
+    memories: Sequence[Hit],
+    token_budget: int,
+    count_tokens: TokenCounter = estimate_tokens,
+) -> Context:
+    """Fill the budget: the newest turns first, then facts, then memories by rank; shown in time order, nothing twice.
+
+    `recent` is in time order, `facts` and `memories` best first. The text of the result never exceeds the budget.
+    """
+    chosen = _Budget(token_budget, count_tokens)
+    chosen.take((_item_of_moment(moment) for moment in reversed(recent)), up_to=RECENT_SHARE, stop_at_first=True)
+    chosen.take((_item_of_hit("fact", hit) for hit in facts), up_to=FACTS_SHARE)
+    chosen.take((_item_of_hit("memory", hit) for hit in memories), up_to=1.0)
+    items = tuple(item for part in HEADINGS for item in sorted(chosen.items(part), key=lambda item: item.at))
+    return Context(items, count_tokens(_as_text(items)))
+
+
+class _Budget:
+    """Takes items while their text fits. Each line is counted with its line break, each heading once."""
+
+    def __init__(self, tokens: int, count: TokenCounter) -> None:
+        self._tokens, self._count, self._spent = tokens, count, 0
+        self._items: list[ContextItem] = []
+        self._seen: set[str] = set()
+
+    def items(self, part: str) -> list[ContextItem]:
+        return [item for item in self._items if item.part == part]
+
+    def take(self, items: Iterable[ContextItem], *, up_to: float, stop_at_first: bool = False) -> None:
+        """Take what fits into this share of the whole budget and into what is left of it."""
+        limit = min(self._spent + self._tokens * up_to, self._tokens)
+        for item in items:
+            if item.id in self._seen or item.text in self._seen:
+                continue
+            heading = 0 if self.items(item.part) else self._count(HEADINGS[item.part] + "\n\n")
+            cost = self._count(item.as_line() + "\n") + heading
+            if self._spent + cost <= limit:
+                self._spent += cost
+                self._items.append(item)
+                self._seen |= {item.id, item.text}
+            elif stop_at_first:
+                return
+
+
+def _as_text(items: Sequence[ContextItem]) -> str:
+    parts = []
+    for part, heading in HEADINGS.items():
+        lines = [item.as_line() for item in items if item.part == part]
+        if lines:
+            parts.append("\n".join([heading, *lines]))
+    return "\n\n".join(parts)
+
+
+def _item_of_moment(moment: Moment) -> ContextItem:
+    return ContextItem(
+        "recent", moment.id, moment.text, moment.at, moment.speaker or moment.role, moment.conversation, None
+    )
+
+
+def _item_of_hit(part: str, hit: Hit) -> ContextItem:
+    return ContextItem(part, hit.id, hit.text, hit.at, hit.speaker or hit.role, hit.conversation, hit.score)

@@ -1,0 +1,239 @@
+"""Forgetting: which rows a wish means, their removal from the truth and every view, and a receipt."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+
+from aico.ai.memory.hits import Hit
+from aico.ai.memory.index import Filter
+from aico.ai.memory.semantic import SemanticMemoryStore
+from aico.clock import IdSource, from_us
+from aico.data.conversations import ConversationRepository, Moment
+from aico.data.facts import Fact, FactRepository
+from aico.data.libsql import LibSQLConnection
+from aico.data.row_ids import parsed_id
+from aico.errors import InvalidInput, NotFound
+
+NEAR_LIMIT = 5
+
+_OF_MESSAGES = (("messages", "id"), ("passages", "message_id"), ("embeddings", "owner_id"))
+_OF_FACTS = (("facts", "id"), ("fact_history", "fact_id"), ("embeddings", "owner_id"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What is to be forgotten, in the caller's selectors. Conversation, about and time narrow each other down."""
+
+    id: str | None = None
+    conversation: bytes | None = None
+    about: str | None = field(default=None, repr=False)
+    since_us: int | None = None
+    until_us: int | None = None
+    everything: bool = False
+
+    def check(self) -> None:
+        """Raise InvalidInput for no selector, or for selectors that contradict each other."""
+        narrowing = [self.conversation, self.about, self.since_us, self.until_us]
+        alone = (self.id is not None) + self.everything
+        given = alone + any(value is not None for value in narrowing)
+        if given == 0:
+            raise InvalidInput(
+                "nothing was named to forget; nothing was changed",
+                hint="name an id, a conversation, a subject or a time",
+            )
+        if given > 1:
+            raise InvalidInput(
+                "an id, or everything, stands alone; nothing was changed", hint="leave the other selectors out"
+            )
+        if self.since_us is not None and self.until_us is not None and self.since_us >= self.until_us:
+            raise InvalidInput("since is not before until; nothing was changed", hint="swap the two")
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was forgotten, or with `preview` what would be. It keeps ids and counts; only a preview shows content."""
+
+    id: str
+    at: datetime
+    preview: bool
+    messages: tuple[str, ...]
+    facts: tuple[str, ...]
+    removed: dict[str, int]
+    """Rows removed, by table."""
+    log_cleared: bool
+    """Whether no page image of before is left in the write-ahead log."""
+    items: tuple[Moment | Fact, ...] = field(default=(), repr=False)
+    near: tuple[Hit, ...] = field(default=(), repr=False)
+    """In a preview: what is near in meaning and would stay."""
+    _verify: Callable[["Receipt"], bool] = field(default=lambda _: False, repr=False, compare=False)
+
+    def verify(self) -> bool:
+        """Look for every forgotten row again, in the truth and in this process's index: true if none is left.
+
+        Raises InvalidInput for a preview, which removed nothing.
+        """
+        if self.preview:
+            raise InvalidInput("this receipt is a preview: nothing was forgotten", hint="call forget without preview")
+        return self._verify(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Selection:
+    messages: list[bytes]
+    facts: list[bytes]
+
+
+class Eraser:
+    """Carries out wishes to forget. Any thread may use it."""
+
+    def __init__(
+        self,
+        connection: LibSQLConnection,
+        *,
+        conversations: ConversationRepository,
+        facts: FactRepository,
+        semantic: SemanticMemoryStore,
+        ids: IdSource,
+    ) -> None:
+        self._connection, self._ids = connection, ids
+        self._conversations, self._facts, self._semantic = conversations, facts, semantic
+
+    def forget(self, user_id: bytes, wish: Wish) -> Receipt:
+        """Remove what the wish means, in one transaction, from the truth; then from the views.
+
+        Raises InvalidInput, or NotFound for an id that is not the user's; nothing is removed then.
+        """
+        wish.check()
+        receipt_id, at = self._ids.new_id(), self._ids.now_us()
+        with self._connection.transaction():  # nobody records between the choice and the removal
+            chosen = self._select(user_id, wish)
+            self._note_erasures(user_id, chosen, receipt_id, at)
+            removed = self._remove(user_id, chosen, everything=wish.everything)
+        self._semantic.erase(user_id, [*chosen.messages, *chosen.facts])
+        receipt = self._receipt(user_id, receipt_id, at, chosen, preview=False)
+        return replace(receipt, removed=removed, log_cleared=self._connection.clear_log())
+
+    def preview(self, user_id: bytes, wish: Wish) -> Receipt:
+        """What `forget` would remove, with its content, and what is near in meaning but would stay."""
+        wish.check()
+        chosen = self._select(user_id, wish)
+        messages = self._conversations.moments(user_id, chosen.messages)
+        facts = self._facts.facts(user_id, chosen.facts)
+        items: tuple[Moment | Fact, ...] = (
+            *(messages[i] for i in chosen.messages if i in messages),
+            *(facts[i] for i in chosen.facts if i in facts),
+        )
+        receipt = self._receipt(user_id, self._ids.new_id(), self._ids.now_us(), chosen, preview=True)
+        return replace(receipt, items=items, near=self._near(user_id, wish, chosen))
+
+    def _receipt(self, user_id: bytes, receipt_id: bytes, at: int, chosen: _Selection, *, preview: bool) -> Receipt:
+        return Receipt(
+            id=receipt_id.hex(),
+            at=from_us(at),
+            preview=preview,
+            messages=tuple(id_.hex() for id_ in chosen.messages),
+            facts=tuple(id_.hex() for id_ in chosen.facts),
+            removed={},
+            log_cleared=False,
+            _verify=partial(self._is_gone, user_id),
+        )
+
+    def _select(self, user_id: bytes, wish: Wish) -> _Selection:
+        if wish.id is not None:
+            messages, facts = self._select_id(user_id, parsed_id(wish.id, what="memory"))
+        elif wish.about is not None:
+            messages, facts = self._select_about(user_id, wish, wish.about)
+        else:
+            messages, facts = self._select_rows(user_id, wish)
+        drawn = (
+            row["id"]
+            for message in messages
+            for row in self._connection.fetch_all(
+                "SELECT id FROM facts WHERE source_message_id = ? AND user_id = ?", (message, user_id)
+            )
+        )
+        return _Selection(messages, list(dict.fromkeys([*facts, *drawn])))
+
+    def _select_id(self, user_id: bytes, wanted: bytes) -> tuple[list[bytes], list[bytes]]:
+        messages, facts = ([wanted] if self._exists(table, wanted, user_id) else [] for table in ("messages", "facts"))
+        if not messages and not facts:
+            raise NotFound("no memory of this user has this id; nothing was forgotten", hint="`recall` shows the ids")
+        return messages, facts
+
+    def _select_about(self, user_id: bytes, wish: Wish, about: str) -> tuple[list[bytes], list[bytes]]:
+        if not self._semantic.content_words(user_id, about):
+            raise InvalidInput(
+                "the subject holds no word that tells anything; nothing was forgotten",
+                hint="name it by a noun or a name",
+            )
+        where = Filter(conversation=wish.conversation, since_us=wish.since_us, until_us=wish.until_us)
+        found = self._semantic.containing_all(user_id, about, where)
+        facts = [id_ for id_ in found if self._exists("facts", id_, user_id)]
+        return [id_ for id_ in found if id_ not in set(facts)], facts
+
+    def _select_rows(self, user_id: bytes, wish: Wish) -> tuple[list[bytes], list[bytes]]:
+        since = -(1 << 63) if wish.since_us is None else wish.since_us
+        until = (1 << 63) - 1 if wish.until_us is None else wish.until_us
+        messages = self._connection.fetch_all(
+            "SELECT m.id FROM conversations c JOIN messages m ON m.conversation_id = c.id "
+            "WHERE c.user_id = ? AND m.user_id = ? AND (? IS NULL OR c.id = ?) AND m.at >= ? AND m.at < ?",
+            (user_id, user_id, wish.conversation, wish.conversation, since, until),
+        )
+        facts = (
+            []
+            if wish.conversation is not None
+            else self._connection.fetch_all(
+                "SELECT id FROM facts WHERE user_id = ? AND recorded_at >= ? AND recorded_at < ?",
+                (user_id, since, until),
+            )
+        )
+        return [row["id"] for row in messages], [row["id"] for row in facts]
+
+    def _near(self, user_id: bytes, wish: Wish, chosen: _Selection) -> tuple[Hit, ...]:
+        if wish.about is None:
+            return ()
+        gone = {id_.hex() for id_ in (*chosen.messages, *chosen.facts)}
+        found = self._semantic.search(
+            user_id, wish.about, limit=NEAR_LIMIT + len(gone), where=Filter(conversation=wish.conversation)
+        )
+        return tuple(hit for hit in found if hit.id not in gone)[:NEAR_LIMIT]
+
+    def _note_erasures(self, user_id: bytes, chosen: _Selection, receipt_id: bytes, at: int) -> None:
+        kinds = (("message", chosen.messages), ("fact", chosen.facts))
+        self._connection.execute_many(
+            "INSERT INTO erasures (id, user_id, receipt_id, kind, at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+            [(id_, user_id, receipt_id, kind, at) for kind, ids in kinds for id_ in ids],
+        )
+
+    def _remove(self, user_id: bytes, chosen: _Selection, *, everything: bool) -> dict[str, int]:
+        removed: dict[str, int] = {}
+        for ids, places in ((chosen.messages, _OF_MESSAGES), (chosen.facts, _OF_FACTS)):
+            for table, column in places:
+                removed[table] = removed.get(table, 0) + sum(
+                    self._connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (id_,)).rowcount for id_ in ids
+                )
+        abandoned = "user_id = ? AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.conversation_id = {id})"
+        for table, id_column in (
+            ("session_metadata", "session_metadata.conversation_id"),
+            ("conversations", "conversations.id"),
+        ):
+            gone = self._connection.execute(f"DELETE FROM {table} WHERE {abandoned.format(id=id_column)}", (user_id,))
+            removed[table] = gone.rowcount
+        if everything:
+            for table in ("preferences", "logs"):
+                removed[table] = self._connection.execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,)).rowcount
+        return {table: count for table, count in removed.items() if count}
+
+    def _is_gone(self, user_id: bytes, receipt: Receipt) -> bool:
+        if self._semantic.holds_any(user_id, [bytes.fromhex(id_) for id_ in (*receipt.messages, *receipt.facts)]):
+            return False
+        places = [(_OF_MESSAGES, id_) for id_ in receipt.messages] + [(_OF_FACTS, id_) for id_ in receipt.facts]
+        return not any(
+            self._connection.fetch_one(f"SELECT 1 FROM {table} WHERE {column} = ?", (bytes.fromhex(id_),))
+            for tables, id_ in places
+            for table, column in tables
+        )
+
+    def _exists(self, table: str, id_: bytes, user_id: bytes) -> bool:
+        return bool(self._connection.fetch_one(f"SELECT 1 FROM {table} WHERE id = ? AND user_id = ?", (id_, user_id)))

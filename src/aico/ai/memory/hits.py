@@ -1,0 +1,68 @@
+"""What a recall answers with."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from aico.ai.memory.index import Scored
+from aico.data.conversations import Moment
+from aico.data.facts import Fact
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One remembered message or fact, and why it was found.
+
+    `score` lies between 0 and 1: the share of the best match that the query's words could have, neighbours included.
+    `role`, `speaker`, `conversation` and `source_id` are None for a fact, except that its `source_id` is its source.
+    """
+
+    id: str
+    kind: str
+    text: str = field(repr=False)
+    score: float
+    why: str = field(repr=False)
+    at: datetime
+    role: str | None = None
+    speaker: str | None = field(default=None, repr=False)
+    conversation: str | None = field(default=None, repr=False)
+    source_id: str | None = field(default=None, repr=False)
+
+
+def hit_of_message(moment: Moment, scored: Scored) -> Hit:
+    """A message that was found."""
+    return Hit(
+        moment.id,
+        "message",
+        moment.text,
+        scored.score,
+        _why(scored, moment.speaker or moment.role),
+        moment.at,
+        moment.role,
+        moment.speaker,
+        moment.conversation,
+        moment.source_id,
+    )
+
+
+def hit_of_fact(fact: Fact, scored: Scored) -> Hit:
+    """A fact that was found; its moment is when it became true, as far as that is known."""
+    return Hit(
+        fact.id,
+        "fact",
+        fact.text,
+        scored.score,
+        _why(scored, None),
+        fact.valid_from or fact.recorded_at,
+        source_id=fact.source,
+    )
+
+
+def _why(scored: Scored, said_by: str | None) -> str:
+    """The reasons in words a person understands: "words: lisbon, moved; beside a message with: flat; said by Mia"."""
+    reasons = []
+    if scored.words:
+        reasons.append(f"words: {', '.join(scored.words)}")
+    reasons += [f"beside a message with: {', '.join(words)}" for _, words in scored.neighbours if words]
+    if scored.same_speaker and said_by is not None:
+        reasons.append(f"said by {said_by}")
+    return "; ".join(reasons) or "in the same episode as other hits"

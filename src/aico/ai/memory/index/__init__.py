@@ -1,0 +1,6 @@
+"""Recall by words, in memory: `RecallIndex` and the records it takes and gives."""
+
+from aico.ai.memory.index.documents import ALL_KINDS, FACT, MESSAGE, Document, Filter, Scored
+from aico.ai.memory.index.recall_index import RecallIndex
+
+__all__ = ["ALL_KINDS", "FACT", "MESSAGE", "Document", "Filter", "RecallIndex", "Scored"]

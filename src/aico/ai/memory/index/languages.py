@@ -1,0 +1,77 @@
+"""What the index knows of each language: its stemmer, function words, words for "I", and months.
+
+One TOML file a language in `languages/`, read when a message in that language first appears. The lists
+are ours and hold function words only: a function word dropped from a question costs nothing, a content
+word dropped from it ("work", "world") loses the memory.
+"""
+
+import tomllib
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+_FOLDER = Path(__file__).with_name("languages")
+
+KNOWN_LANGUAGES = frozenset(path.stem for path in _FOLDER.glob("*.toml"))
+"""The codes (ISO 639-1) of the languages that have a file."""
+
+DEFAULT_OF_SCRIPT: Mapping[str, str] = {
+    "latin": "en", "cyrillic": "ru", "greek": "el", "arabic": "ar", "devanagari": "hi",
+    "han": "zh", "kana": "ja", "hangul": "ko",
+}  # fmt: skip
+"""The language taken for words of a script when nothing better is known; others are left as they are."""
+
+_SAME_AS = {"no": "nb", "nn": "nb", "ms": "id"}
+"""Detector codes of close relatives that share a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """One language's grammar, as far as recall needs it. All words are case-folded."""
+
+    code: str
+    script: str
+    stemmer: str | None
+    """The Snowball algorithm, None where words are left as they are."""
+    stop_words: frozenset[str]
+    first_person: frozenset[str]
+    months: Mapping[str, int]
+    """Every form of every month's name, to 1..12."""
+    ordinals: frozenset[str]
+    """What may follow a day's number: 8th, 1er."""
+
+
+NO_LANGUAGE = Language("", "", None, frozenset(), frozenset(), {}, frozenset())
+"""Stands in for a script we have no language for."""
+
+
+@cache
+def language(code: str) -> Language:
+    """The language of one of `KNOWN_LANGUAGES`; an unknown code gives `NO_LANGUAGE`. Read once a process."""
+    if code not in KNOWN_LANGUAGES:
+        return NO_LANGUAGE
+    with (_FOLDER / f"{code}.toml").open("rb") as file:
+        entry = tomllib.load(file)
+    months = enumerate(entry.get("months", []), start=1)
+    return Language(
+        code=code,
+        script=entry["script"],
+        stemmer=entry.get("stemmer"),
+        stop_words=_word_set(entry.get("stop_words", "")),
+        first_person=_word_set(entry["first_person"]),
+        months={form: number for number, forms in months for form in _word_set(forms)},
+        ordinals=_word_set(entry.get("ordinals", "")),
+    )
+
+
+def known_code(detected: str) -> str | None:
+    """Our code for a detector's (`zh-Hant`, `no`), or None for a language without a file."""
+    base = detected.partition("-")[0]
+    code = _SAME_AS.get(base, base)
+    return code if code in KNOWN_LANGUAGES else None
+
+
+def _word_set(words: str) -> frozenset[str]:
+    return frozenset(unicodedata.normalize("NFKC", words).casefold().split())

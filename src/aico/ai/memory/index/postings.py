@@ -1,0 +1,225 @@
+"""Which documents hold which terms, and how well a document answers: BM25 over NumPy arrays.
+
+Documents are numbered 0, 1, 2 … in order of arrival. Postings lie in a few sorted segments of growing size
+and, for the newest documents, in small arrays per term. Only counts are stored: weights are computed when
+asked, from the documents alive then, so scores never depend on the order of arrival or on what was removed.
+"""
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import log
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Ints: TypeAlias = npt.NDArray[np.int32]
+Floats: TypeAlias = npt.NDArray[np.float32]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+
+SATURATION = 0.9
+"""BM25's k1: how soon a repeated word stops counting. Chosen on conversation turns, with `LENGTH_SHARE`."""
+LENGTH_SHARE = 0.4
+"""BM25's b: how much a long document is held against it."""
+
+_RECENT_LIMIT = 10_000
+"""Newest documents kept in arrays per term before they become a segment."""
+_SEGMENT_GROWTH = 4
+"""A segment joins the one before it unless that is more than this many times larger."""
+_TERM_SHIFT = 32
+_COUNT_BITS = 8
+_MAX_COUNT = 255
+"""More repeats than this do not change a score."""
+
+
+@dataclass(frozen=True, slots=True)
+class Postings:
+    """The documents that hold one term, ascending, and how often each does."""
+
+    documents: Ints
+    counts: npt.NDArray[np.uint8]
+
+
+class _Numbering(dict[str, int]):
+    """Term to number, growing with every new term."""
+
+    def __missing__(self, term: str) -> int:
+        number = self[term] = len(self)
+        return number
+
+
+class _Segment:
+    """Postings of a run of documents, sorted by term, then document."""
+
+    def __init__(self, terms: Ints, documents: Ints, counts: npt.NDArray[np.uint8]) -> None:
+        term_count = int(terms[-1]) + 1 if len(terms) else 0
+        self.starts = np.searchsorted(terms, np.arange(term_count + 1))
+        self.documents = documents
+        self.counts = counts
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    def find(self, term: int) -> Postings | None:
+        if term + 1 >= len(self.starts):
+            return None
+        first, last = self.starts[term], self.starts[term + 1]
+        return Postings(self.documents[first:last], self.counts[first:last]) if last > first else None
+
+    def terms(self) -> Ints:
+        """The term of every posting."""
+        return np.repeat(np.arange(len(self.starts) - 1, dtype=np.int32), np.diff(self.starts))
+
+
+class InvertedIndex:
+    """Term to documents, with counts. Thread rule: one thread at a time."""
+
+    def __init__(self) -> None:
+        self._numbering = _Numbering()
+        self._segments: list[_Segment] = []
+        self._recent: dict[int, array[int]] = {}
+        """Per term, each document's number and count in one integer: half the work of two arrays."""
+        self._recent_documents = 0
+
+    def add(self, document: int, terms: Sequence[str]) -> None:
+        """Take in one document; its number is higher than all before it."""
+        recent, number, packed = self._recent, self._numbering, document << _COUNT_BITS
+        for term, count in Counter(terms).items():
+            entry = recent.get(number[term])
+            if entry is None:
+                entry = recent[number[term]] = array("q")
+            entry.append(packed | (count if count < _MAX_COUNT else _MAX_COUNT))
+        self._recent_documents += 1
+        if self._recent_documents >= _RECENT_LIMIT:
+            self._settle_recent()
+
+    def add_many(self, documents: Iterable[tuple[int, Sequence[str]]]) -> None:
+        """Take in many documents at once, numbered upwards: one integer sort instead of one step a word."""
+        self._settle_recent()
+        number = self._numbering.__getitem__
+        flat = array("q")
+        for document, terms in documents:
+            flat.extend([term << _TERM_SHIFT | document for term in map(number, terms)])
+        keys, counts = np.unique(np.frombuffer(flat, np.int64), return_counts=True)
+        terms_of, documents_of = (keys >> _TERM_SHIFT).astype(np.int32), keys.astype(np.int32)
+        self._push(_Segment(terms_of, documents_of, np.minimum(counts, _MAX_COUNT).astype(np.uint8)))
+
+    def find(self, term: str) -> list[Postings]:
+        """Where a term occurs: parts in ascending order of documents, dead ones included."""
+        number = self._numbering.get(term)
+        if number is None:
+            return []
+        parts = [part for segment in self._segments if (part := segment.find(number)) is not None]
+        if (recent := self._recent.get(number)) is not None:
+            parts.append(_unpacked([recent]))
+        return parts
+
+    def find_any(self, terms: Iterable[str]) -> list[Postings]:
+        """Where any of some terms occurs; a document that holds several is in several parts."""
+        return [part for term in terms for part in self.find(term)]
+
+    def compact(self, renumbered: Ints) -> None:
+        """Drop dead documents (-1 in `renumbered`) and renumber the others; terms none of them holds are forgotten."""
+        self._settle_recent()
+        merged = self._segments[0] if self._segments else _Segment(*_NOTHING)
+        for segment in self._segments[1:]:
+            merged = _joined(merged, segment)
+        documents = renumbered[merged.documents]
+        alive = documents >= 0
+        held, terms = np.unique(merged.terms()[alive], return_inverse=True)
+        names = list(self._numbering)
+        self._numbering = _Numbering({names[old]: new for new, old in enumerate(held.tolist())})
+        self._segments = [_Segment(terms.astype(np.int32), documents[alive], merged.counts[alive])]
+
+    def _settle_recent(self) -> None:
+        if self._recent:
+            numbers = sorted(self._recent)
+            entries = [self._recent[number] for number in numbers]
+            postings = _unpacked(entries)
+            terms = np.repeat(np.array(numbers, np.int32), [len(entry) for entry in entries])
+            self._push(_Segment(terms, postings.documents, postings.counts))
+        self._recent, self._recent_documents = {}, 0
+
+    def _push(self, segment: _Segment) -> None:
+        """Keep segments few: sizes fall by `_SEGMENT_GROWTH` or more, so each posting moves a few times only."""
+        while self._segments and len(self._segments[-1]) <= _SEGMENT_GROWTH * len(segment):
+            segment = _joined(self._segments.pop(), segment)
+        self._segments.append(segment)
+
+
+_NOTHING = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.uint8))
+
+
+def _unpacked(entries: "list[array[int]]") -> Postings:
+    """The postings of recent entries, copied: a view would keep an array from growing while anyone holds it."""
+    packed = np.concatenate([np.frombuffer(entry, np.int64) for entry in entries])
+    return Postings((packed >> _COUNT_BITS).astype(np.int32), (packed & _MAX_COUNT).astype(np.uint8))
+
+
+def _joined(older: _Segment, newer: _Segment) -> _Segment:
+    """Both in one; every document of `newer` has a higher number, so a stable sort by term is enough."""
+    terms = np.concatenate([older.terms(), newer.terms()])
+    order = np.argsort(terms, kind="stable")
+    documents = np.concatenate([older.documents, newer.documents])[order]
+    return _Segment(terms[order], documents, np.concatenate([older.counts, newer.counts])[order])
+
+
+class Scorer:
+    """BM25 of one state of an index: which documents are alive, and how long they are.
+
+    `tf·(k1+1) / (tf + k1·(1 - b + b·length/average)) · idf` summed over the words, with
+    `idf = ln(1 + (N - n + ½) / (n + ½))` (Robertson and Zaragoza, "The probabilistic relevance framework:
+    BM25 and beyond", 2009; the idf that cannot fall below zero is Lucene's).
+    """
+
+    def __init__(
+        self, index: InvertedIndex, *, lengths: Ints, alive: Mask, alive_count: int, total_length: int
+    ) -> None:
+        self._index = index
+        self._alive = alive
+        self._alive_count = alive_count
+        self._all_alive = alive_count == len(alive)
+        average = total_length / alive_count if total_length else 1.0
+        of_length, of_all = SATURATION * LENGTH_SHARE / average, SATURATION * (1 - LENGTH_SHARE)
+        self._norms = lengths.astype(np.float32) * np.float32(of_length) + np.float32(of_all)
+
+    def weigh(self, terms: Iterable[str]) -> "Found":
+        """Where a word occurs, under any of its terms, and what it is worth to each document there.
+
+        Dead documents get a worth too; the caller masks them.
+        """
+        parts = self._index.find_any(terms)
+        holders = min(sum(self._count_alive(part.documents) for part in parts), self._alive_count)
+        idf = log(1 + (self._alive_count - holders + 0.5) / (holders + 0.5))
+        return Found(idf, [(part.documents, self._worths(part, idf)) for part in parts])
+
+    def _worths(self, part: Postings, idf: float) -> Floats:
+        counts = part.counts.astype(np.float32)
+        norms: Floats = self._norms[part.documents]
+        norms += counts
+        np.divide(counts, norms, out=norms)
+        norms *= np.float32(idf * (SATURATION + 1))
+        return norms
+
+    def _count_alive(self, documents: Ints) -> int:
+        return len(documents) if self._all_alive else int(np.count_nonzero(self._alive[documents]))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One word of a question: how rare it is, and its worth in the documents that hold it."""
+
+    idf: float
+    parts: list[tuple[Ints, Floats]]
+
+    def add_to(self, scores: Floats) -> None:
+        """Add the word's worth to an array with one place a document."""
+        for documents, worths in self.parts:
+            scores[documents] += worths
+
+    def clear_in(self, scores: Floats) -> None:
+        """Set the places of documents that hold the word to 0."""
+        for documents, _ in self.parts:
+            scores[documents] = 0

@@ -1,0 +1,178 @@
+"""From a question to the words looked for: each with every term it may be indexed under.
+
+A short message may have been taken for the wrong language. So a question's word is looked for under its
+stem in every language in use, under its own bare form, and under the terms of words of uncertain
+language that share a stem with it. The terms of one word count as one word when it is weighed.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+from aico.ai.memory.index.analysis import Analyzer, default_language, detect_language
+from aico.ai.memory.index.languages import Language, language
+from aico.ai.memory.index.scripts import fold_accents, fold_case, is_cut_up, normalise, pieces, words_with_places
+
+_NUMBERED_MONTH = re.compile(r"(?<!\d)(1[0-2]|0?[1-9])\s?[月월]")
+_ISO_DATE = re.compile(r"(?<!\d)(\d{4})-(1[0-2]|0?[1-9])-(3[01]|[12]\d|0?[1-9])(?!\d)")
+
+
+@dataclass(frozen=True, slots=True)
+class QueryWord:
+    """One word, or one piece of a run without spaces, that a question looks for."""
+
+    written: str
+    place: int
+    """Where it begins in the normalised question."""
+    run: int
+    """Pieces of one run share this number, so that what was found can be shown in one piece."""
+    terms: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question, analysed."""
+
+    words: tuple[QueryWord, ...]
+    content: bool
+    """False when it has function words only, which are then looked for after all."""
+    first_person: bool
+    """It speaks of the person who asks."""
+
+    def shown(self, found: Collection[int]) -> tuple[str, ...]:
+        """The words at the indices `found` as the question wrote them; overlapping pieces are joined."""
+        joined: list[tuple[int, int, str]] = []
+        kept = [word for number, word in enumerate(self.words) if number in found]
+        for word in sorted(kept, key=lambda word: (word.run, word.place)):
+            end = word.place + len(word.written)
+            if joined and joined[-1][0] == word.run and word.place < joined[-1][1]:
+                overlap = joined[-1][1] - word.place
+                joined[-1] = (word.run, max(end, joined[-1][1]), joined[-1][2] + word.written[overlap:])
+            else:
+                joined.append((word.run, end, word.written))
+        return tuple(dict.fromkeys(text for _, _, text in joined))
+
+
+class UncertainWords:
+    """The words of messages whose language is not certain, findable by their stem in any language.
+
+    Such a message is indexed by the default language of its script. "Katzen" alone is then no German
+    word; `akin` finds it for a German stem. Counts make it forget a word with its last message.
+    """
+
+    def __init__(self, analyzer: Analyzer) -> None:
+        self._analyzer = analyzer
+        self._count: Counter[str] = Counter()
+        self._by_stem: dict[str, dict[str, set[str]]] = {}
+
+    def add(self, words: Iterable[str]) -> None:
+        for word in words:
+            self._count[word] += 1
+            if self._count[word] == 1:
+                for code, by_stem in self._by_stem.items():
+                    by_stem.setdefault(self._analyzer.term(word, code), set()).add(word)
+
+    def remove(self, words: Iterable[str]) -> None:
+        for word in words:
+            self._count[word] -= 1
+            if self._count[word] == 0:
+                del self._count[word]
+                for code, by_stem in self._by_stem.items():
+                    stem = self._analyzer.term(word, code)
+                    by_stem[stem].discard(word)
+                    if not by_stem[stem]:
+                        del by_stem[stem]
+
+    def akin(self, stem: str, code: str) -> Iterator[str]:
+        """The terms under which words with this stem in language `code` are indexed."""
+        if code not in self._by_stem:
+            by_stem = self._by_stem[code] = {}
+            for word in self._count:
+                by_stem.setdefault(self._analyzer.term(word, code), set()).add(word)
+        for word in self._by_stem[code].get(stem, ()):
+            yield self._analyzer.term(word, default_language(word))
+
+
+@dataclass(frozen=True, slots=True)
+class QueryReader:
+    """Reads questions for an index as it stands: its languages, and its words of uncertain language."""
+
+    analyzer: Analyzer
+    uncertain: UncertainWords
+    languages: tuple[Language, ...]
+    """Those in use, by code."""
+    prevailing: str
+    """The code of the one most messages are in."""
+
+    def read(self, text: str) -> Query:
+        """The question's content words, or all its words when it has no other."""
+        normalised = normalise(text)
+        asked_in = self._language_of(normalised)
+        found = [(word, place, fold_case(word)) for word, place in words_with_places(normalised)]
+        content = [entry for entry in found if entry[2] not in asked_in.stop_words]
+        dates = _date_places(normalised)
+        words: dict[tuple[str, ...], QueryWord] = {}
+        for run, (word, place, _) in enumerate(content or found):
+            for written, offset in pieces(word, asked=True) if is_cut_up(word) else [(word, 0)]:
+                terms = self._terms(written, asked_in, dates.get(place + offset))
+                words.setdefault(terms, QueryWord(written, place + offset, run, terms))
+        first_person = any(_is_first_person(folded, asked_in) for _, _, folded in found)
+        return Query(tuple(words.values()), content=bool(content), first_person=first_person)
+
+    def name_terms(self, name: str) -> frozenset[str]:
+        """Every term that a question with a word of this name would look for."""
+        words = words_with_places(normalise(name))
+        return frozenset(term for word, _ in words for term in self._stems(word))
+
+    def _language_of(self, normalised: str) -> Language:
+        """The language that knows most of the words as its function words; detection is unsure of short questions."""
+        detected = detect_language(normalised)
+        known = {entry.code: entry for entry in self.languages} | ({detected: language(detected)} if detected else {})
+        folded = [fold_case(word) for word, _ in words_with_places(normalised)]
+        votes = {code: sum(word in entry.stop_words for word in folded) for code, entry in known.items()}
+        fallback = detected or self.prevailing
+        return language(max(votes, key=lambda code: (votes[code], code == fallback, code), default=fallback))
+
+    def _terms(self, written: str, asked_in: Language, date_term: str | None) -> tuple[str, ...]:
+        terms = self._stems(written)
+        terms |= {f"name:{term}" for term in terms}
+        terms.update([date_term] if date_term else self._date_terms(fold_case(written), asked_in))
+        return tuple(sorted(terms))
+
+    def _stems(self, written: str) -> set[str]:
+        word = fold_case(written)
+        terms = {fold_accents(word), self.analyzer.term(word, default_language(word))}
+        for entry in self.languages:
+            stem = self.analyzer.term(word, entry.code)
+            terms.add(stem)
+            terms.update(self.uncertain.akin(stem, entry.code))
+        return terms
+
+    def _date_terms(self, word: str, asked_in: Language) -> Iterator[str]:
+        number = word if word.isdecimal() else _without_ordinal(word, asked_in)
+        if number and len(number) <= 2:
+            yield f"day:{int(number)}"
+        elif number and len(number) == 4:
+            yield f"year:{int(number)}"
+        for entry in {asked_in.code: asked_in, **{entry.code: entry for entry in self.languages}}.values():
+            if word in entry.months:
+                yield f"month:{entry.months[word]}"
+
+
+def _without_ordinal(word: str, asked_in: Language) -> str:
+    digits = word.rstrip("".join(asked_in.ordinals)) if asked_in.ordinals else ""
+    return digits if digits.isdecimal() and word[len(digits) :] in asked_in.ordinals else ""
+
+
+def _date_places(normalised: str) -> dict[int, str]:
+    """Where a number means a month, as in 2023-05-08 and 5月."""
+    months = [(match.start(1), match[1]) for match in _NUMBERED_MONTH.finditer(normalised)]
+    months += [(match.start(2), match[2]) for match in _ISO_DATE.finditer(normalised)]
+    return {place: f"month:{int(number)}" for place, number in months}
+
+
+def _is_first_person(folded: str, asked_in: Language) -> bool:
+    if asked_in.script in ("han", "kana"):
+        return any(word in folded for word in asked_in.first_person)
+    return folded in asked_in.first_person

@@ -1,0 +1,125 @@
+"""One search: from the words of a question to ranked documents, each with the reasons why."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from aico.ai.memory import ranking
+from aico.ai.memory.index.documents import EVERYTHING, DocumentTable, Filter, Scored
+from aico.ai.memory.index.postings import SATURATION, Floats, Ints, Mask, Scorer
+from aico.ai.memory.index.query import Query, QueryReader
+
+_CANDIDATES = 100
+"""Best documents by words that are looked at closer; a higher limit looks at as many."""
+_WORDS_WEIGHED = 256
+"""A whole text put as a question is answered by its first words; more would only cost time."""
+_NEIGHBOURS_SHOWN = 2
+
+
+@dataclass(slots=True)
+class IndexState:
+    """What every search needs of the documents as they are; made anew after a change."""
+
+    scorer: Scorer
+    reader: QueryReader
+    links: tuple[Ints, Ints, Ints]
+    current: Mask
+    """The documents that a search without a filter may return."""
+    speakers: dict[int, str]
+    name_terms: dict[int, frozenset[str]] = field(default_factory=dict)
+
+    def speakers_named(self, asked: Query) -> list[int]:
+        """The speakers whose name the question holds, or a word of it."""
+        if self.speakers and not self.name_terms:
+            self.name_terms = {number: self.reader.name_terms(name) for number, name in self.speakers.items()}
+        sought = {term for word in asked.words for term in word.terms} if asked.content else set()
+        return [number for number, terms in self.name_terms.items() if not terms.isdisjoint(sought)]
+
+
+class Search:
+    """One question put to one state of the index."""
+
+    def __init__(self, table: DocumentTable, state: IndexState, asked: Query, where: Filter) -> None:
+        self._table = table
+        self._state = state
+        self._asked = asked
+        self._allowed = state.current if where == EVERYTHING else table.matching(where)
+        self._found = [state.scorer.weigh(word.terms) for word in asked.words[:_WORDS_WEIGHED]]
+
+    def hits(self, limit: int) -> list[Scored]:
+        """The best of the pool, explained."""
+        scores = self._word_scores()
+        pool = self._pool(scores, max(limit, _CANDIDATES))
+        if not len(pool):
+            return []
+        around, weights = ranking.neighbourhood(pool, self._state.links[0], self._state.links[1], self._allowed)
+        own, near = self._scores_by_word(pool, around)
+        total = np.zeros(len(pool), np.float32)
+        for word, found in enumerate(self._found):
+            total += ranking.word_worth(own[word] + (near[word] * weights).sum(axis=0), idf=found.idf)
+        total += ranking.episode_shares(scores[pool], self._state.links[2][pool])
+        about = self._about(pool)
+        total *= ranking.turn_factors(
+            lengths=self._table.column("length")[pool], asks=self._table.column("asks")[pool],
+            about=about, is_fact=self._table.column("is_fact")[pool],
+        )  # fmt: skip
+        possible = ranking.best_possible(
+            sum(found.idf for found in self._found), saturation=SATURATION, about_someone=bool(about.any())
+        )
+        return [
+            Scored(
+                id=self._table.id_of(pool[place]),
+                row=int(self._table.column("row")[pool[place]]),
+                kind=self._table.kind_of(pool[place]),
+                score=float(total[place]) / possible,
+                words=self._shown(own[:, place]),
+                neighbours=self._lenders(around[:, place], near[:, :, place] * weights[:, place]),
+                same_speaker=bool(about[place]),
+            )
+            for place in self._table.order_by_score(pool, total)[:limit].tolist()
+        ]
+
+    def _word_scores(self) -> Floats:
+        """Each document's BM25; 0 where the filter does not let it through."""
+        scores = np.zeros(self._table.size, np.float32)
+        for found in self._found:
+            found.add_to(scores)
+        scores *= self._allowed
+        return scores
+
+    def _scores_by_word(self, pool: Ints, around: Ints) -> tuple[Floats, Floats]:
+        """The score of each word in each of the pool (word, place), and in those around it (word, place around, place)."""
+        own = np.zeros((len(self._found), len(pool)), np.float32)
+        near = np.zeros((len(self._found), *around.shape), np.float32)
+        scratch = np.zeros(self._table.size, np.float32)
+        for word, found in enumerate(self._found):
+            found.add_to(scratch)
+            own[word], near[word] = scratch[pool], scratch[around]
+            found.clear_in(scratch)
+        return own, near
+
+    def _pool(self, scores: Floats, count: int) -> Ints:
+        """The best by words, ties settled, with their neighbours."""
+        seeds = ranking.best(scores, count)
+        seeds = seeds[self._table.order_by_score(seeds, scores[seeds])[:count]]
+        previous, following, _ = self._state.links
+        return ranking.widen(seeds, previous, following, self._allowed)
+
+    def _about(self, pool: Ints) -> Mask:
+        """Which of the pool were said by whom the question is about."""
+        about = np.isin(self._table.column("speaker")[pool], self._state.speakers_named(self._asked))
+        if self._asked.first_person:
+            about |= self._table.column("from_user")[pool] & ~self._table.column("is_fact")[pool]
+        return about
+
+    def _lenders(self, around: Ints, lent: Floats) -> tuple[tuple[bytes, tuple[str, ...]], ...]:
+        """The neighbours that lent most, given who stands around and what each lends of each word."""
+        amounts = lent.sum(axis=0)
+        most = sorted(np.flatnonzero(amounts > 0).tolist(), key=lambda place: -float(amounts[place]))
+        return tuple(
+            (self._table.id_of(around[place]), self._shown(lent[:, place])) for place in most[:_NEIGHBOURS_SHOWN]
+        )
+
+    def _shown(self, scores: Floats) -> tuple[str, ...]:
+        """The question's words that score above zero."""
+        return self._asked.shown(set(np.flatnonzero(scores > 0).tolist()))

@@ -1,0 +1,261 @@
+"""The one door to a companion's memory: record, remember, recall, assemble, forget."""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from itertools import islice
+
+from aico.ai.memory.context import Context, assemble
+from aico.ai.memory.erasure import Eraser, Receipt, Wish
+from aico.ai.memory.hits import Hit
+from aico.ai.memory.index import Filter
+from aico.ai.memory.semantic import SemanticMemoryStore
+from aico.clock import to_us
+from aico.data.conversations import ConversationRepository, Message, Moment, Outcome, Recorded
+from aico.data.facts import FactRepository
+from aico.data.libsql import LibSQLConnection
+from aico.data.limits import checked_text
+from aico.data.user import UserService
+from aico.errors import Forgotten, InvalidInput, NotFound
+
+BATCH = 10_000
+"""Messages committed at once by `record_many`: about half a second, so that other writers get their turn."""
+KINDS = ("message", "fact")
+CONTEXT_TURNS, CONTEXT_FACTS, CONTEXT_MEMORIES = 20, 20, 50
+
+
+class MemoryManager:
+    """What a companion keeps of the people it talks to. Any thread may use it.
+
+    `user` is a person's short name everywhere; naming somebody new in a write creates them. Nobody ever sees what
+    belongs to another user.
+    """
+
+    def __init__(
+        self,
+        connection: LibSQLConnection,
+        *,
+        users: UserService,
+        conversations: ConversationRepository,
+        facts: FactRepository,
+        semantic: SemanticMemoryStore,
+        eraser: Eraser,
+    ) -> None:
+        self._connection, self._users = connection, users
+        self._conversations, self._facts = conversations, facts
+        self._semantic, self._eraser = semantic, eraser
+
+    def record(
+        self,
+        user: str,
+        text: str,
+        *,
+        role: str = "user",
+        conversation: str,
+        speaker: str | None = None,
+        at: datetime | None = None,
+        source_id: str | None = None,
+        return_forgotten: bool = False,
+    ) -> str:
+        """Record one message and return its id; it is durable, and the next recall finds it, when this returns.
+
+        Recording the same (user, conversation, source_id) again changes nothing and returns the same id. Raises
+        InvalidInput; Forgotten if this message was forgotten, unless `return_forgotten`; Busy or DiskFull.
+        """
+        message = Message(text, role=role, conversation=conversation, speaker=speaker, at=at, source_id=source_id)
+
+        def work() -> Recorded:
+            return self._conversations.add(self._users.ensure(user), [message], return_forgotten=return_forgotten)[0]
+
+        recorded = self._connection.write(work)
+        if recorded.outcome is Outcome.FORGOTTEN:
+            raise Forgotten(
+                "this message was forgotten on purpose; it was not recorded again",
+                hint="ask for its return to bring it back: return_forgotten, or --return-forgotten",
+            )
+        return recorded.id.hex()
+
+    def record_many(
+        self,
+        user: str,
+        messages: Iterable[Message],
+        *,
+        on_progress: Callable[[int], object] | None = None,
+        return_forgotten: bool = False,
+    ) -> list[str]:
+        """Record messages in the order given and return their ids in that order, the existing id for a repeat.
+
+        Batches of 10,000 are committed whole or not at all. What was forgotten stays forgotten, as when a file is
+        imported again, unless `return_forgotten`; its id is returned all the same. `on_progress` is called with the
+        number of messages done, about every thousand. Raises InvalidInput, naming the message by its place, Busy
+        or DiskFull; earlier batches are then kept, and may be given again where they have a `source_id`.
+        """
+        recorded = self.record_outcomes(user, messages, on_progress=on_progress, return_forgotten=return_forgotten)
+        return [one.id.hex() for one in recorded]
+
+    def record_outcomes(
+        self,
+        user: str,
+        messages: Iterable[Message],
+        *,
+        on_progress: Callable[[int], object] | None = None,
+        return_forgotten: bool = False,
+    ) -> list[Recorded]:
+        """Like `record_many`, and tells what became of each message: importers report it."""
+        rest, recorded = iter(messages), list[Recorded]()
+
+        def tell(number: int) -> None:
+            if on_progress is not None:
+                on_progress(len(recorded) + number)
+
+        while batch := list(islice(rest, BATCH)):
+            with self._connection.transaction():
+                recorded += self._conversations.add(
+                    self._users.ensure(user),
+                    batch,
+                    return_forgotten=return_forgotten,
+                    on_progress=tell,
+                )
+        tell(0)
+        return recorded
+
+    def remember(
+        self,
+        user: str,
+        text: str,
+        *,
+        category: str | None = None,
+        confidence: float = 1.0,
+        source: str | None = None,
+        valid_from: datetime | None = None,
+        supersedes: str | None = None,
+    ) -> str:
+        """Remember a fact and return its id. It is true from `valid_from` on, as far as that is known.
+
+        `supersedes` names the fact it takes the place of: that one is closed, not overwritten, and `recall` with an
+        earlier `as_of` still finds it. `source` says where the fact comes from; the id of a message ties the two
+        together, so that they are forgotten together. Raises InvalidInput, NotFound, Busy or DiskFull.
+        """
+
+        def work() -> bytes:
+            return self._facts.add(
+                self._users.ensure(user),
+                text,
+                category=category,
+                confidence=confidence,
+                source=source,
+                valid_from=valid_from,
+                supersedes=supersedes,
+            )
+
+        return self._connection.write(work).hex()
+
+    def recall(
+        self,
+        user: str,
+        query: str,
+        *,
+        limit: int = 10,
+        conversation: str | None = None,
+        kinds: Sequence[str] = KINDS,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        as_of: datetime | None = None,
+        score_min: float | None = None,
+    ) -> list[Hit]:
+        """The memories that answer `query` best, best first; an empty list means there is nothing.
+
+        `since` and `until` bound when it was said (until is excluded). Facts are those believed now; `as_of` asks
+        for what was said and believed at that instant instead. `score_min` between 0 and 1 leaves weak matches out.
+        Raises InvalidInput.
+        """
+        user_id = self._users.find(user)
+        where = self._filter(user_id, conversation, kinds, since, until, as_of)
+        _check_limit(limit)
+        if user_id is None:
+            return []
+        hits = self._semantic.search(user_id, checked_text(query, field="query"), limit=limit, where=where)
+        return hits if score_min is None else [hit for hit in hits if hit.score >= score_min]
+
+    def context(self, user: str, query: str, *, conversation: str | None = None, token_budget: int = 1000) -> Context:
+        """What a language model should know to answer `query`: last turns of the live conversation, facts that hold
+        now and moments recalled, each once, with date and speaker, within `token_budget` tokens.
+
+        Tokens are estimated (`aico.ai.memory.context.estimate_tokens`). Raises InvalidInput.
+        """
+        if token_budget < 1:
+            raise InvalidInput("a token budget is at least 1")
+        recent = [] if conversation is None else self.recent(user, conversation, limit=CONTEXT_TURNS)
+        return assemble(
+            recent=recent,
+            facts=self.recall(user, query, limit=CONTEXT_FACTS, kinds=("fact",)),
+            memories=self.recall(user, query, limit=CONTEXT_MEMORIES, kinds=("message",)),
+            token_budget=token_budget,
+        )
+
+    def recent(self, user: str, conversation: str, *, limit: int = 20) -> list[Moment]:
+        """The last messages of a conversation, oldest first; an empty list if there is none. Raises InvalidInput."""
+        _check_limit(limit)
+        user_id = self._users.find(user)
+        return [] if user_id is None else self._conversations.recent(user_id, conversation, limit=limit)
+
+    def forget(
+        self,
+        user: str,
+        *,
+        id: str | None = None,  # the word a caller expects
+        conversation: str | None = None,
+        about: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        everything: bool = False,
+        preview: bool = False,
+    ) -> Receipt:
+        """Forget for good: one memory, a conversation, all that is about something, a span of time, or everything.
+
+        `about` means every message and fact that holds every content word of the text, in any inflected form.
+        Conversation, about and time narrow each other down; id and everything stand alone. Facts drawn from a
+        forgotten message go with it. With `preview` nothing is removed and the receipt shows what would be.
+        Raises InvalidInput for no selector or contradicting ones, NotFound for a user or id that is not there.
+        """
+        user_id = self._users.find(user)
+        wish = Wish(
+            id=id,
+            conversation=None
+            if conversation is None
+            else self._conversations.conversation_id(user_id or b"", conversation),
+            about=about,
+            since_us=None if since is None else to_us(since, field="since"),
+            until_us=None if until is None else to_us(until, field="until"),
+            everything=everything,
+        )
+        wish.check()
+        if user_id is None:
+            raise NotFound("there is no user of this name; nothing was forgotten")
+        return self._eraser.preview(user_id, wish) if preview else self._eraser.forget(user_id, wish)
+
+    def _filter(
+        self,
+        user_id: bytes | None,
+        conversation: str | None,
+        kinds: Sequence[str],
+        since: datetime | None,
+        until: datetime | None,
+        as_of: datetime | None,
+    ) -> Filter:
+        unknown = set(kinds) - set(KINDS)
+        if unknown or isinstance(kinds, str):
+            raise InvalidInput(f"kinds are {' and '.join(KINDS)}", hint='for example kinds=("fact",)')
+        return Filter(
+            conversation=None
+            if conversation is None
+            else self._conversations.conversation_id(user_id or b"", conversation),
+            kinds=frozenset(kinds),
+            since_us=None if since is None else to_us(since, field="since"),
+            until_us=None if until is None else to_us(until, field="until"),
+            as_of_us=None if as_of is None else to_us(as_of, field="as_of"),
+        )
+
+
+def _check_limit(limit: int) -> None:
+    if not isinstance(limit, int) or limit < 1:
+        raise InvalidInput("limit is a whole number from 1 on")

@@ -1,0 +1,86 @@
+"""The `aico` command line: parse → call → show. A command's module is loaded when that command runs, not before."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from aico import __version__
+
+COMMANDS = {
+    "init": ("aico.cli.init:init", "Make your vault."),
+    "status": ("aico.cli.health:status", "Show what the vault holds and how it is unlocked."),
+    "doctor": ("aico.cli.health:doctor", "Examine folder, keys, every page and the views."),
+    "audit": ("aico.cli.health:audit", "Search the vault's files for readable text, as a stranger would."),
+    "record": ("aico.cli.writing:record", "Record one message of a conversation."),
+    "remember": ("aico.cli.writing:remember", "Remember a fact."),
+    "recall": ("aico.cli.reading:recall", "Find the memories that answer a question best."),
+    "context": ("aico.cli.reading:context", "Print what a language model should know to answer."),
+    "recent": ("aico.cli.reading:recent", "Show the last messages of a conversation."),
+    "forget": ("aico.cli.forgetting:forget", "Forget for good, with a receipt."),
+    "import": ("aico.cli.importing:import_", "Record the messages of a JSON Lines file."),
+    "demo": ("aico.cli.demo:demo", "Watch a sample memory at work, in a vault that is gone afterwards."),
+}
+"""Where each command lives, and the line that `aico --help` shows of it without loading it."""
+
+MISTYPED = "aico.mistyped"
+"""Where a command that does not exist is noted, for the nearest one to be offered."""
+
+
+class LazyGroup(click.Group):
+    """Commands that are imported when they run; every error leaves as one message, or one JSON object, and a code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            ctx.meta[MISTYPED] = cmd_name
+            return None
+        import importlib
+
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, short_help) for name, (_, short_help) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # Click itself would print an empty line first
+            raise click.Abort from None
+
+    def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> Any:
+        """Run a command and end the process with its exit code."""
+        given = sys.argv[1:] if args is None else list(args)
+        try:
+            code = super().main(given, **{**extra, "prog_name": "aico", "standalone_mode": False})
+        except Exception as error:  # noqa: BLE001  # the edge of the process
+            from aico.cli._errors import report
+
+            code = report(error, as_json=_wants_json(given))
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _wants_json(args: list[str]) -> bool:
+    """Whether --json is among the options, known before they are parsed: a usage error is then JSON too."""
+    return "--json" in (args[: args.index("--")] if "--" in args else args)
+
+
+@click.group(cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--home", metavar="PATH", help="The vault's folder. Default: AICO_HOME, else ~/.aico.")
+@click.version_option(__version__, prog_name="aico")
+@click.pass_context
+def main(ctx: click.Context, home: str | None) -> None:
+    """The private memory of an AI companion, sealed on your own machine.
+
+    Begin with `aico demo` or `aico init`. A passphrase is never an argument: it is asked for, read from the file that
+    AICO_PASSPHRASE_FILE names, or the machine's keyring stands in for it. Every command takes --json.
+    """
+    ctx.obj = home
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())

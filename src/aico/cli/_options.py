@@ -1,0 +1,89 @@
+"""What all commands take: --json, --home, --user, a text or `-`, and moments."""
+
+import functools
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aico.errors import InvalidInput
+
+_Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """How a command was called: the vault's folder if one was named, and whether a program reads the answer."""
+
+    home: Path | None
+    as_json: bool
+
+
+def common(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that every command takes. The command gets them as its first argument, a `Call`."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, also for an error.")
+    @click.option("--home", metavar="PATH", hidden=True)  # as a global option, for those who write it last
+    @click.pass_context
+    @functools.wraps(command)
+    def called(context: click.Context, /, *, as_json: bool, home: str | None, **given: Any) -> None:
+        folder = home if home is not None else context.obj
+        command(Call(None if folder is None else Path(folder), as_json), **given)
+
+    return called
+
+
+def text_argument(name: str) -> _Decorator:
+    """A text, or `-` for standard input: then nothing of it shows in the machine's list of processes."""
+    return click.argument(name, callback=_text_or_piped)
+
+
+def text_option(name: str, *, help: str) -> _Decorator:
+    """A text as an option, or `-` for standard input."""
+    return click.option(name, metavar="TEXT|-", callback=_text_or_piped, help=help)
+
+
+def moment_option(name: str, *, help: str) -> _Decorator:
+    """A moment in ISO 8601; without a zone it is this machine's, and a date alone is its midnight."""
+    return click.option(name, metavar="MOMENT", callback=_moment, help=help)
+
+
+user_option = click.option("--user", metavar="NAME", help="Whose memory. Default: the only user.")
+writing_user_option = click.option(
+    "--user", metavar="NAME", help='Whose memory. Default: the only user, or "me" in a vault that has none yet.'
+)
+
+
+def piped_text() -> str:
+    """Standard input as text, without the line break that ends it. Raises InvalidInput if it is not UTF-8."""
+    from aico.data.limits import TEXT_MAX_BYTES
+
+    raw = sys.stdin.buffer.read(TEXT_MAX_BYTES + 3)
+    if len(raw) > TEXT_MAX_BYTES + 2:
+        raise InvalidInput(f"standard input has more than the {TEXT_MAX_BYTES:,} bytes that fit; nothing was changed")
+    try:
+        return raw.decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise InvalidInput(
+            "standard input is not UTF-8; nothing was changed", hint="convert it, then try again"
+        ) from None
+
+
+def _text_or_piped(context: click.Context, _: click.Parameter, value: str | None) -> str | None:
+    return piped_text() if value == "-" and not context.resilient_parsing else value
+
+
+def _moment(context: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        instant = datetime.fromisoformat(value)
+        instant.astimezone(UTC)  # some moments at the ends of the calendar have no place in it
+        return instant if instant.utcoffset() is not None else instant.astimezone()
+    except (ValueError, OverflowError, OSError):
+        problem = "expected a date or time in ISO 8601, such as 2026-05-08 or 2026-05-08T19:30"
+        raise click.BadParameter(problem, context, param) from None

@@ -1,0 +1,85 @@
+"""What commands print: one JSON object for programs, or text for people that no memory can turn into terminal commands."""
+
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+WIDTH_MAX = 100
+# Control characters in a memory would move the cursor, or worse: each is shown as its picture instead.
+_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
+_PICTURES |= {0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)}
+
+
+def print_json(document: dict[str, Any]) -> None:  # what a program reads: any JSON
+    """One JSON object in UTF-8, alone on its line, whatever the terminal's encoding is."""
+    import msgspec
+
+    click.echo(msgspec.json.encode(document))
+
+
+def answer(document: dict[str, Any], show: Callable[[], object], *, as_json: bool) -> None:
+    """Print the answer of a command: `document` for a program, else what `show` shows."""
+    if as_json:
+        print_json(document)
+    else:
+        show()
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """A plain line for people."""
+    click.echo(printable(text), file=_stream(err=err))
+
+
+def printable(text: str) -> str:
+    """The text with control characters replaced by their pictures."""
+    return text.translate(_PICTURES)
+
+
+def day_and_time(at: datetime) -> str:
+    """A moment as its author's clock showed it."""
+    return f"{at.day} {at:%B %Y, %H:%M}"
+
+
+def number_of(count: int, what: str) -> str:
+    """A count and its noun, in the plural where it is one."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
+def size(count: int) -> str:
+    """A size in bytes, as people say it."""
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.0f} KB"
+
+
+def console(*, err: bool = False) -> "Console":
+    """Rich's console on standard output or error. Its texts are shown as they are: no markup, no guessing of colours."""
+    from rich.console import Console
+
+    made = Console(file=_stream(err=err), markup=False, emoji=False, highlight=False)
+    made.width = min(made.width, WIDTH_MAX)
+    return made
+
+
+def print_indented(screen: "Console", text: "str | Text", style: str = "", *, by: int = 4) -> None:
+    """A wrapped paragraph, set in from the left."""
+    from rich.text import Text
+
+    whole = Text(printable(text), style=style) if isinstance(text, str) else text
+    for line in whole.wrap(screen, screen.width - by):
+        line.rstrip()
+        screen.print(Text(" " * by).append_text(line))
+
+
+def _stream(*, err: bool) -> TextIO:
+    """Standard output or error; a letter that the terminal cannot show becomes a question mark, not an error."""
+    stream = sys.stderr if err else sys.stdout
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(errors="replace")
+    return stream

@@ -1,0 +1,107 @@
+"""From a command to an open vault and a user in it. A passphrase is read from a terminal, a file or a keyring only."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from aico.errors import InvalidInput, KeyringUnavailable, KeyslotMissing, WrongPassphrase
+
+if TYPE_CHECKING:
+    from aico.vault import Vault
+
+TRIES = 3
+FIRST_USER = "me"
+
+
+def opened(home: Path | None) -> "Vault":
+    """The vault, which must exist: unlocked by file or keyring, else by what a person types at the terminal.
+
+    Raises as `aico.open`; without a terminal KeyslotMissing or KeyringUnavailable.
+    """
+    import aico
+    from aico.settings import passphrase_file
+
+    try:
+        return aico.open(home, create=False)
+    except (KeyslotMissing, KeyringUnavailable):
+        if passphrase_file() is not None or not at_terminal():
+            raise
+    return _opened_by_hand(home)
+
+
+def _opened_by_hand(home: Path | None) -> "Vault":
+    import aico
+
+    for tries_left in reversed(range(TRIES)):
+        try:
+            return aico.open(home, passphrase=ask_hidden("Passphrase or recovery phrase: "), create=False)
+        except (WrongPassphrase, InvalidInput) as exc:
+            if tries_left == 0:
+                raise
+            click.echo(str(exc), err=True)
+    raise AssertionError
+
+
+def chosen_user(vault: "Vault", name: str | None, *, first: str | None = None) -> str:
+    """The named user, else the only one; `first` where there is none yet. Raises InvalidInput."""
+    if name is not None:
+        return name
+    users = vault.users.list_profiles()
+    if len(users) == 1:
+        return users[0].name
+    if not users and first is not None:
+        return first
+    if not users:
+        raise InvalidInput(
+            "this vault has no user yet", hint="record or import something first, or name one with --user"
+        )
+    raise InvalidInput(
+        f"this vault has {len(users)} users and none was named", hint="name one with --user; `aico status` lists them"
+    )
+
+
+def at_terminal() -> bool:
+    """Whether a person can be asked, also when the text itself comes through a pipe."""
+    return sys.stdin.isatty() or (sys.stderr.isatty() and _has_controlling_terminal())
+
+
+def ask_hidden(prompt: str) -> str:
+    """What a person types, unseen. The prompt goes to the terminal itself, else to standard error."""
+    import getpass
+
+    try:
+        return getpass.getpass(prompt)
+    except EOFError:
+        raise click.Abort from None
+
+
+def can_confirm() -> bool:
+    """Whether a person can be asked for a yes: standard input is a terminal, not the text of a memory."""
+    return sys.stdin.isatty()
+
+
+def confirmed(question: str) -> bool:
+    """A person's yes; no is the default."""
+    return click.confirm(question, default=False, err=True)
+
+
+def asked_twice() -> str:
+    """A new passphrase, typed twice the same. Raises InvalidInput when that failed three times."""
+    for _ in range(TRIES):
+        typed = ask_hidden("New passphrase: ")
+        if typed and typed == ask_hidden("The same again: "):
+            return typed
+        click.echo(
+            "The two were not the same; please try again." if typed else "Please type at least one character.", err=True
+        )
+    raise InvalidInput("the passphrase was not typed twice the same; nothing was made")
+
+
+def _has_controlling_terminal() -> bool:
+    try:
+        with Path("/dev/tty").open("rb+", buffering=0):
+            return True
+    except OSError:
+        return False

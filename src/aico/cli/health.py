@@ -1,0 +1,111 @@
+"""`aico status`, `aico doctor`, `aico audit`: what the vault holds, whether it is well, what a stranger could read."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aico.cli._options import Call, common, piped_text
+from aico.cli._show import answer, console, number_of, print_indented, say, size
+from aico.cli._unlock import opened
+
+if TYPE_CHECKING:
+    from aico.audit import AuditReport
+    from aico.health import Finding
+
+NOT_WELL = 4
+"""The exit code of IntegrityError: something is not as it should be."""
+LEAKS_SHOWN = 20
+
+
+@click.command()
+@common
+def status(call: Call) -> None:
+    """Show what the vault holds and how it is unlocked."""
+    from dataclasses import asdict
+
+    with opened(call.home) as vault:
+        found = asdict(vault.status())
+        users = [profile.name for profile in vault.users.list_profiles()]
+    document = {**found, "folder": str(found["folder"]), "users": users}
+    answer(document, lambda: _show_status(document), as_json=call.as_json)
+
+
+@click.command()
+@common
+def doctor(call: Call) -> None:
+    """Examine folder, keys, every page and the views.
+
+    Ends with code 4 if something is not as it should be. Takes time with the size of the vault.
+    """
+    from dataclasses import asdict
+
+    with opened(call.home) as vault:
+        findings = vault.doctor()
+    well = all(finding.ok for finding in findings)
+    document = {"ok": well, "findings": [asdict(finding) for finding in findings]}
+    answer(document, lambda: _show_findings(findings), as_json=call.as_json)
+    click.get_current_context().exit(0 if well else NOT_WELL)
+
+
+@click.command()
+@click.argument("phrases", nargs=-1, metavar="[PHRASE... | -]")
+@click.option(
+    "--samples",
+    type=click.IntRange(min=0),
+    default=40,
+    show_default=True,
+    help="How many random memories to search for.",
+)
+@common
+def audit(call: Call, *, phrases: tuple[str, ...], samples: int) -> None:
+    """Search the vault's files for readable text, as a stranger would.
+
+    For the phrases, at least 8 bytes each, and for pieces of random memories. With - they are read from standard
+    input, one a line: then the machine's list of processes does not show them. Ends with code 4 if text is readable.
+    """
+    import msgspec
+
+    wanted = [line for line in piped_text().splitlines() if line.strip()] if phrases == ("-",) else list(phrases)
+    with opened(call.home) as vault:
+        report = vault.audit(wanted, samples=samples)
+    answer(msgspec.to_builtins(report), lambda: _show_audit(report), as_json=call.as_json)
+    click.get_current_context().exit(NOT_WELL if report.leaks else 0)
+
+
+def _show_status(document: dict[str, Any]) -> None:
+    counts = (number_of(count, name.removesuffix("s")) for name, count in document["rows"].items() if name != "users")
+    for name, value in (
+        ("vault", document["folder"]),
+        ("holds", ", ".join(counts)),
+        ("users", ", ".join(document["users"]) or "none yet"),
+        ("unlocked by", ", ".join(document["keyslots"])),
+        ("engine", f"{document['engine']}, format {document['format']}"),
+        ("on disk", size(document["size_bytes"])),
+    ):
+        say(f"{name:<11}  {value}")
+
+
+def _show_findings(findings: "list[Finding]") -> None:
+    from rich.text import Text
+
+    screen = console()
+    for finding in findings:
+        mark = ("✓", "green") if finding.ok else ("✗", "bold red")
+        screen.print(Text.assemble(mark, " ", (finding.name, "bold")))
+        print_indented(screen, finding.message)
+        if finding.hint and not finding.ok:
+            print_indented(screen, f"→ {finding.hint}")
+
+
+def _show_audit(report: "AuditReport") -> None:
+    say(
+        f"Searched {report.files:,} files, {report.searched_bytes:,} bytes, for {report.needles} phrases in eight encodings."
+    )
+    say(f"The control file was found {report.control_hits} times, so the search works.")
+    for leak in report.leaks[:LEAKS_SHOWN]:
+        say(f"✗ phrase {leak.needle + 1} is readable: {leak.encoding} at byte {leak.offset:,} of {leak.file}")
+    if len(report.leaks) > LEAKS_SHOWN:
+        say(f"  and {len(report.leaks) - LEAKS_SHOWN} more; --json has them all")
+    for path in report.unreadable:
+        say(f"! could not be read, so not searched: {path}")
+    say(f"✗ {len(report.leaks)} places are readable." if report.leaks else "✓ Nothing of it is readable.")

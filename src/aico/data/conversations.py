@@ -1,0 +1,186 @@
+"""What was said: conversations and their messages, in order."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+
+from aico.clock import IdSource, from_us, to_us, utc_offset_minutes
+from aico.data.libsql import LibSQLConnection, Row, Value
+from aico.data.limits import checked_label, checked_name, checked_text
+from aico.data.row_ids import NaturalIds, rows_by_id
+from aico.errors import InvalidInput
+
+PROGRESS_EVERY = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation, as it is recorded.
+
+    `at` is an aware datetime, now if it is missing; its UTC offset is kept. `source_id` names the message where it
+    comes from: recording the same one again changes nothing.
+    """
+
+    text: str = field(repr=False)
+    role: str = field(default="user", kw_only=True)
+    conversation: str = field(kw_only=True, repr=False)
+    speaker: str | None = field(default=None, kw_only=True, repr=False)
+    at: datetime | None = field(default=None, kw_only=True)
+    source_id: str | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One recorded message."""
+
+    id: str
+    text: str = field(repr=False)
+    role: str
+    conversation: str = field(repr=False)
+    speaker: str | None = field(repr=False)
+    at: datetime
+    source_id: str | None
+
+
+class Outcome(Enum):
+    """What became of a message that was to be recorded."""
+
+    ADDED = "added"
+    REPEATED = "repeated"  # it was there already and stays as it is
+    FORGOTTEN = "forgotten"  # it was forgotten on purpose and stays so
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A message's id and what became of it."""
+
+    id: bytes
+    outcome: Outcome
+
+
+class ConversationRepository:
+    """Messages of the truth. Any thread may use it."""
+
+    def __init__(self, connection: LibSQLConnection, *, natural_ids: NaturalIds, ids: IdSource) -> None:
+        self._connection, self._natural_ids, self._ids = connection, natural_ids, ids
+
+    def add(
+        self,
+        user_id: bytes,
+        messages: Sequence[Message],
+        *,
+        return_forgotten: bool = False,
+        on_progress: Callable[[int], object] | None = None,
+    ) -> list[Recorded]:
+        """Record messages in the order given; one outcome for each. Call it inside a transaction.
+
+        With `return_forgotten` what was forgotten is recorded again. Raises InvalidInput, naming the message and the
+        field, before anything is written.
+        """
+        checked = [_checked_in_place(message, number) for number, message in enumerate(messages)]
+        conversations = {name: self._ensure_conversation(user_id, name) for name in {m.conversation for m in checked}}
+        recorded = []
+        for number, message in enumerate(checked):
+            recorded.append(self._add_one(user_id, conversations[message.conversation], message, return_forgotten))
+            if on_progress is not None and (number + 1) % PROGRESS_EVERY == 0:
+                on_progress(number + 1)
+        return recorded
+
+    def recent(self, user_id: bytes, conversation: str, *, limit: int) -> list[Moment]:
+        """The last `limit` messages of a conversation, oldest first; none if there is no such conversation."""
+        conversation_id = self._natural_ids.conversation(user_id, checked_name(conversation, field="conversation"))
+        rows = self._connection.fetch_all(
+            f"{_SELECT_MOMENTS} WHERE m.conversation_id = ? AND m.user_id = ? ORDER BY m.at DESC, m.position DESC LIMIT ?",
+            (conversation_id, user_id, limit),
+        )
+        return [_moment(row) for row in reversed(rows)]
+
+    def moments(self, user_id: bytes, ids: Iterable[bytes]) -> dict[bytes, Moment]:
+        """The messages with these ids that belong to this user, by id."""
+        rows = rows_by_id(
+            self._connection, f"{_SELECT_MOMENTS} WHERE m.id IN ({{ids}}) AND m.user_id = ?", ids, user_id
+        )
+        return {row["id"]: _moment(row) for row in rows}
+
+    def conversation_id(self, user_id: bytes, name: str) -> bytes:
+        """The id that a conversation of this name has or would have."""
+        return self._natural_ids.conversation(user_id, checked_name(name, field="conversation"))
+
+    def _ensure_conversation(self, user_id: bytes, name: str) -> bytes:
+        conversation_id = self._natural_ids.conversation(user_id, name)
+        if not self._connection.fetch_one("SELECT 1 FROM conversations WHERE id = ?", (conversation_id,)):
+            self._connection.execute(
+                "INSERT INTO conversations (id, user_id, name, created_at) VALUES (?, ?, ?, ?)",
+                (conversation_id, user_id, name, self._ids.now_us()),
+            )
+        return conversation_id
+
+    def _add_one(self, user_id: bytes, conversation_id: bytes, message: Message, return_forgotten: bool) -> Recorded:
+        if message.source_id is None:
+            message_id = self._ids.new_id()
+        else:
+            message_id = self._natural_ids.message(conversation_id, message.source_id)
+            if self._connection.fetch_one("SELECT 1 FROM erasures WHERE id = ?", (message_id,)):
+                if not return_forgotten:
+                    return Recorded(message_id, Outcome.FORGOTTEN)
+                self._connection.execute("DELETE FROM erasures WHERE id = ?", (message_id,))
+        added = self._connection.execute(_INSERT, self._row(message_id, user_id, conversation_id, message)).rowcount
+        return Recorded(message_id, Outcome.ADDED if added else Outcome.REPEATED)
+
+    def _row(self, message_id: bytes, user_id: bytes, conversation_id: bytes, message: Message) -> tuple[Value, ...]:
+        at = self._ids.now_us() if message.at is None else to_us(message.at)
+        offset = 0 if message.at is None else utc_offset_minutes(message.at)
+        return (
+            message_id,
+            user_id,
+            conversation_id,
+            message.role,
+            message.speaker,
+            message.text,
+            at,
+            offset,
+            self._ids.tick(),
+            message.source_id,
+        )
+
+
+_INSERT = """INSERT INTO messages
+    (id, user_id, conversation_id, role, speaker, text, at, utc_offset_min, position, source_id)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"""
+
+_SELECT_MOMENTS = """SELECT m.id, m.text, m.role, m.speaker, m.at, m.utc_offset_min, m.source_id, c.name AS conversation
+    FROM messages m JOIN conversations c ON c.id = m.conversation_id"""
+
+
+def checked_message(message: Message) -> Message:
+    """The message with its names in Unicode's NFC. Raises InvalidInput, naming the field."""
+    if message.at is not None:
+        to_us(message.at)
+    return Message(
+        checked_text(message.text),
+        role=checked_name(message.role, field="role"),
+        conversation=checked_name(message.conversation, field="conversation"),
+        speaker=checked_label(message.speaker, field="speaker"),
+        at=message.at,
+        source_id=checked_label(message.source_id, field="source_id"),
+    )
+
+
+def _checked_in_place(message: Message, number: int) -> Message:
+    try:
+        return checked_message(message)
+    except InvalidInput as exc:
+        raise InvalidInput(f"message {number + 1}: {exc}", hint=exc.hint, field=exc.field) from None
+
+
+def _moment(row: Row) -> Moment:
+    return Moment(
+        id=row["id"].hex(),
+        text=row["text"],
+        role=row["role"],
+        conversation=row["conversation"],
+        speaker=row["speaker"],
+        at=from_us(row["at"], utc_offset_min=row["utc_offset_min"]),
+        source_id=row["source_id"],
+    )

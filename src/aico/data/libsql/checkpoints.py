@@ -1,0 +1,67 @@
+"""Moves the write-ahead log into the database in the background, so that no commit has to wait for it."""
+
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import apsw
+
+DUE_PAGES = 1000
+"""SQLite's own default; a checkpoint of so many pages takes some 60 ms."""
+OVERDUE_PAGES = 8 * DUE_PAGES
+"""From here writers wait for it: under steady writing a log that is never restarted would only grow."""
+
+
+class Checkpointer:
+    """One thread with its own connection, started when first needed. A failed checkpoint loses nothing and comes again."""
+
+    def __init__(
+        self,
+        writer: apsw.Connection,
+        connect: Callable[[], apsw.Connection],
+        exclusive: Callable[[], AbstractContextManager[object]],
+    ) -> None:
+        self._connect, self._exclusive = connect, exclusive
+        self._due = threading.Event()
+        self._stopping = False
+        self._log_pages = 0
+        self._thread: threading.Thread | None = None
+        writer.set_wal_hook(self._after_commit)
+
+    def stop(self) -> None:
+        """End the thread, after the checkpoint it may be in. May be called twice."""
+        self._stopping = True
+        self._due.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _after_commit(self, _connection: apsw.Connection, _schema: str, log_pages: int) -> int:
+        self._log_pages = log_pages
+        if log_pages >= DUE_PAGES and not self._due.is_set() and not self._stopping:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="aico-checkpoints", daemon=True)
+                self._thread.start()
+            self._due.set()
+        return apsw.SQLITE_OK
+
+    def _run(self) -> None:
+        connection = self._connect()
+        try:
+            while True:
+                self._due.wait()
+                self._due.clear()  # before looking: what is asked for from here on is seen in the next round
+                if self._stopping:
+                    return
+                self._checkpoint(connection)
+        finally:
+            connection.close()
+
+    def _checkpoint(self, connection: apsw.Connection) -> None:
+        try:
+            if self._log_pages < OVERDUE_PAGES:
+                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            else:
+                with self._exclusive():
+                    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+        except apsw.Error:
+            return  # busy, or a full disk that the next commit will report; the log still holds everything

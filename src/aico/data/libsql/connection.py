@@ -1,0 +1,472 @@
+"""One connection class for the truth: SQLite in the clear, or with every page sealed.
+
+    with EncryptedLibSQLConnection(db_path="~/.aico/user.db", encryption_key=key) as connection:
+        with connection.transaction():                  # commits, or rolls back and re-raises
+            connection.execute("INSERT INTO logs (timestamp, level, message) VALUES (?, ?, ?)", values)
+
+A statement outside a transaction commits by itself. Every result is read to its end before it is handed out:
+an open cursor would turn the next write into an upgrade, for which SQLite never waits.
+"""
+
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar, overload
+
+import apsw
+
+from aico.data.libsql.checkpoints import Checkpointer
+from aico.data.libsql.engine_errors import translated
+from aico.data.libsql.group_commit import GroupCommit
+from aico.data.libsql.pages import DatabaseKeys, SoleKey
+from aico.data.libsql.readers import Readers
+from aico.data.libsql.sealed_vfs import SealedVFS, connect, create_database
+from aico.data.libsql.turn import Turn
+from aico.data.libsql.write_side import WriteSide
+from aico.errors import Busy, InvalidInput, MissingExtra, NotFound, StorageError, Tampered
+from aico.security.keys import DatabaseKey
+
+Value = None | int | float | str | bytes
+Parameters = Sequence[Value] | Mapping[str, Value]
+Engine = Literal["sqlite", "libsql"]
+T = TypeVar("T")
+
+_ROWS_AT_ONCE = 1000
+_LOG_WAIT_S = 2.0  # for readers of other processes that still use the log
+_READS = frozenset({"SELECT", "VALUES", "EXPLAIN"})
+_OUTSIDE_TRANSACTIONS = frozenset({"PRAGMA", "VACUUM"})
+_TRANSACTION_CONTROL = frozenset({"BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE"})
+_FIRST_WORD = re.compile(r"(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/|;)*([A-Za-z]*)", re.DOTALL)
+
+
+class Row(tuple[Any, ...]):
+    """One row: a tuple whose values are also found by column name."""
+
+    __slots__ = ()
+    _names: tuple[str, ...] = ()
+
+    def keys(self) -> tuple[str, ...]:
+        """The column names."""
+        return self._names
+
+    def __getitem__(self, key: Any) -> Any:  # an index, a slice or a column's name
+        if isinstance(key, str):
+            try:
+                return tuple.__getitem__(self, self._names.index(key))
+            except ValueError:
+                raise NotFound(
+                    f"the row has no column {key!r}", hint=f"its columns: {', '.join(self._names)}"
+                ) from None
+        return tuple.__getitem__(self, key)
+
+
+class Result(Sequence[Row]):
+    """What one statement returned and did."""
+
+    def __init__(self, rows: list[Row], *, lastrowid: int, rowcount: int) -> None:
+        self._rows, self._fetched = rows, 0
+        self.lastrowid = lastrowid
+        """Row id of the newest insert on the connection that ran the statement."""
+        self.rowcount = rowcount
+        """How many rows the statement changed."""
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        return self._rows[index]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def fetchone(self) -> Row | None:
+        """The next row, None after the last."""
+        rest = self._rows[self._fetched : self._fetched + 1]
+        self._fetched += len(rest)
+        return rest[0] if rest else None
+
+    def fetchall(self) -> list[Row]:
+        """The rows not fetched yet."""
+        rest, self._fetched = self._rows[self._fetched :], len(self._rows)
+        return rest
+
+
+class LibSQLConnection:
+    """A database in the clear. Opens or creates the file; `~` is expanded.
+
+    Thread rule: any thread may use it. Reads run side by side on a pool of connections; writes queue for one.
+    A process that forks must open its own: in the child every call raises StorageError.
+
+    Raises NotFound if there is no file and `create` is false, StorageError if the folder cannot be used, Busy if
+    another process keeps the store longer than `busy_wait_s` seconds.
+    """
+
+    def __init__(
+        self,
+        db_path: Path | str,
+        *,
+        engine: Engine = "sqlite",
+        create: bool = True,
+        busy_wait_s: float = 30.0,
+        page_cache_kib: int = 16 * 1024,
+    ) -> None:
+        if engine != "sqlite":
+            raise MissingExtra(
+                f"the engine {engine!r} is not in this release; nothing was opened", hint='use engine="sqlite"'
+            )
+        self.db_path = Path(db_path).expanduser().absolute()
+        self._busy_wait_s, self._cache_kib = busy_wait_s, page_cache_kib
+        self._process, self._closed = os.getpid(), False
+        self._translated = translated(self.db_path)
+        self._vfs = self._make_vfs()
+        with self._translated:
+            self._open(create=create)
+
+    _protection = "in the clear"
+
+    def _make_vfs(self) -> SealedVFS | None:
+        return None
+
+    def _open(self, *, create: bool) -> None:
+        if not self.db_path.exists():
+            if not create:
+                raise NotFound(f"there is no database at {self.db_path}", hint="restore it from a backup")
+            if Path(f"{self.db_path}-wal").exists():  # SQLite would delete it, and with it what was acknowledged
+                raise NotFound(
+                    f"{self.db_path} is missing but its log is there; nothing was changed", hint="restore the database"
+                )
+            self.db_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            create_database(self.db_path, self._vfs)
+        self._turn = Turn(self.db_path, wait_s=self._busy_wait_s)
+        try:
+            writer = self._connect()
+        except BaseException:
+            self._turn.close()
+            raise
+        self._writing = WriteSide(writer, self._turn, self.db_path)
+        self._readers = Readers(self._connect)
+        self._group = GroupCommit(self._writing)
+        self._checkpointer = Checkpointer(writer, self._connect, self._writing.exclusive)
+
+    def _connect(self) -> apsw.Connection:
+        return connect(self.db_path, self._vfs, wait_s=self._busy_wait_s, cache_kib=self._cache_kib)
+
+    @property
+    def engine(self) -> str:
+        """What stores the bytes, with its version and how they are protected."""
+        return f"SQLite {apsw.sqlite_lib_version()} ({self._protection})"
+
+    # Statements
+
+    def execute(self, sql: str, parameters: Parameters = ()) -> Result:
+        """Run one statement; outside a transaction it is durable when this returns.
+
+        Raises InvalidInput for SQL or values that cannot be used, Busy, DiskFull, Tampered or StorageError;
+        the statement then changed nothing.
+        """
+        return self._on_right_connection(_run, sql, parameters)
+
+    def execute_many(self, sql: str, rows: Iterable[Parameters]) -> None:
+        """Run one statement for each row, all in one transaction. Raises as `execute`."""
+        _first_word(sql)
+        remaining = iter(rows)
+        with self.transaction():
+            while some := list(
+                islice(remaining, _ROWS_AT_ONCE)
+            ):  # drawn out here: errors of `rows` stay the caller's own
+                with self._translated:
+                    self._writing.check_alive()
+                    _guarded_cursor(self._writing.connection, sql).executemany(sql, some)
+
+    def execute_script(self, sql: str) -> None:
+        """Run several statements, all in one transaction. Raises as `execute`."""
+        with self.transaction(), self._translated:
+            self._writing.check_alive()
+            cursor = self._writing.connection.cursor()
+            cursor.exec_trace = _refuse_transaction_control
+            cursor.execute(sql)
+
+    def fetch_one(self, sql: str, parameters: Parameters = ()) -> Row | None:
+        """The first row, None if there is none."""
+        rows = self._on_right_connection(_rows, sql, parameters)
+        return rows[0] if rows else None
+
+    def fetch_all(self, sql: str, parameters: Parameters = ()) -> list[Row]:
+        """All rows, in memory."""
+        return self._on_right_connection(_rows, sql, parameters)
+
+    def _on_right_connection(
+        self, run: Callable[[apsw.Connection, str, Parameters], T], sql: str, parameters: Parameters
+    ) -> T:
+        """Reads go to the pool, writes to the write connection, and so does everything inside a transaction.
+
+        Without context managers of generators: this stands around every statement.
+        """
+        kind = _first_word(sql)
+        self._check_usable()
+        with self._translated:
+            if self._writing.inside:
+                self._writing.check_alive()
+                return run(self._writing.connection, sql, parameters)
+            if kind in _READS:
+                reader = self._readers.take()
+                try:
+                    return run(reader, sql, parameters)
+                finally:
+                    self._readers.give_back(reader)
+            with self._writing.exclusive() if kind in _OUTSIDE_TRANSACTIONS else self._writing.transaction():
+                return run(self._writing.connection, sql, parameters)
+
+    # Transactions
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything in the block is durable when it ends, or taken back whole and the error re-raised.
+
+        Begins at once (BEGIN IMMEDIATE), so it waits for its turn here and never in the middle. Inside another
+        transaction of the same thread it is a savepoint. Raises Busy if the turn does not come.
+        """
+        self._check_usable()
+        with self._writing.transaction():
+            yield
+
+    def write(self, work: Callable[[], T]) -> T:
+        """Run `work` in a transaction that it may share with what other threads write at this moment.
+
+        Returns what `work` returned, once it is durable; raises what it raised, its statements taken back.
+        `work` uses this connection, runs in any thread, and must not wait for another thread. Cheaper than
+        `transaction` when many threads write: they share the disk's sync.
+        """
+        self._check_usable()
+        if self._writing.inside:
+            with self._writing.savepoint():
+                return work()
+        return self._group.submit(work)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the right to write without a transaction: for what lies beside the database. Raises Busy."""
+        self._check_usable()
+        with self._writing.exclusive():
+            yield
+
+    # The whole file
+
+    def backup_to(self, target: Path | str) -> None:
+        """Write a consistent copy, sealed under the same keys, while others read and write.
+
+        Raises InvalidInput if `target` exists; a failed copy leaves nothing behind.
+        """
+        place = Path(target).expanduser().absolute()
+        if place.exists():
+            raise InvalidInput(f"{place} exists; a backup never overwrites", hint="name a new file")
+        fresh = place.with_name(f"{place.name}.new-{secrets.token_hex(8)}")
+        with self._usable(), self._readers.borrow() as source:
+            create_database(fresh, self._vfs)
+            try:
+                copy = connect(fresh, self._vfs, wait_s=self._busy_wait_s, cache_kib=self._cache_kib)
+                try:
+                    with copy.backup("main", source, "main") as backup:
+                        while not backup.done:
+                            backup.step(1000)
+                finally:
+                    copy.close()
+                os.link(fresh, place)
+            finally:
+                for leftover in ("", "-wal", "-shm"):
+                    Path(f"{fresh}{leftover}").unlink(missing_ok=True)
+
+    def verify(self) -> None:
+        """Read the whole database from the disk and check its structure. Raises Tampered; takes time with its size."""
+        with self._usable():
+            fresh = self._connect()
+            try:
+                found = [str(row[0]) for row in fresh.execute("PRAGMA integrity_check(10)")]
+            finally:
+                fresh.close()
+        if found != ["ok"]:
+            raise Tampered(
+                f"{self.db_path.name} is inconsistent: {found[0]} ({len(found)} findings)", hint="restore a backup"
+            )
+
+    def clear_log(self) -> bool:
+        """Move the whole write-ahead log into the database and empty it, so that no old page image remains.
+
+        False if a reader of another process still needs the log; it is then emptied by a later checkpoint.
+        """
+        deadline = time.monotonic() + _LOG_WAIT_S
+        with self._usable(), self._writing.exclusive():
+            while True:
+                try:
+                    self._writing.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                    return True
+                except apsw.BusyError:  # at once where a checkpoint runs in the background: SQLite does not wait for it
+                    if time.monotonic() > deadline:
+                        return False
+                    time.sleep(0.01)
+
+    def close(self) -> None:
+        """Give everything back. May be called twice, and in a forked child, where it only forgets."""
+        if self._closed:
+            return
+        if os.getpid() == self._process and self._writing.inside:
+            raise StorageError(
+                f"{self.db_path.name} cannot be closed inside a transaction", hint="end the transaction first"
+            )
+        self._closed = True
+        if os.getpid() != self._process:
+            return
+        self._checkpointer.stop()
+        self._readers.close()
+        try:
+            with self._writing.exclusive():  # the last one out moves the log into the database
+                self._writing.connection.close()
+        except Busy:
+            self._writing.connection.close()
+        self._turn.close()
+        if self._vfs is not None:
+            self._vfs.unregister()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        """For a block that only talks to the engine: its errors become ours."""
+        self._check_usable()
+        with self._translated:
+            yield
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise StorageError(f"{self.db_path.name} was closed; nothing was done", hint="open it again")
+        if os.getpid() != self._process:
+            raise StorageError(
+                f"this process was forked after {self.db_path.name} was opened; nothing was done",
+                hint="open the vault in the child, after the fork",
+            )
+
+
+class EncryptedLibSQLConnection(LibSQLConnection):
+    """A database whose every page, log frame and temporary byte is sealed with AES-256-GCM.
+
+    `encryption_key` is 32 bytes, used as they are; anything else raises InvalidInput. A wrong key and a damaged
+    file raise Tampered alike.
+    """
+
+    def __init__(
+        self,
+        db_path: Path | str,
+        encryption_key: bytes | DatabaseKeys,
+        *,
+        engine: Engine = "sqlite",
+        create: bool = True,
+        busy_wait_s: float = 30.0,
+        page_cache_kib: int = 16 * 1024,
+    ) -> None:
+        self._keys = (
+            encryption_key if isinstance(encryption_key, DatabaseKeys) else SoleKey({1: DatabaseKey(encryption_key)})
+        )
+        super().__init__(db_path, engine=engine, create=create, busy_wait_s=busy_wait_s, page_cache_kib=page_cache_kib)
+
+    _protection = "pages sealed with AES-256-GCM"
+
+    def _make_vfs(self) -> SealedVFS | None:
+        return SealedVFS(self._keys)
+
+    def rekey(self, encryption_key: bytes) -> None:
+        """Seal every page anew under another key of 32 bytes; the old key opens nothing afterwards.
+
+        No other process may have the database open: it would not know the new key. Needs as much free disk as the
+        database is large. Raises Busy if somebody reads it; a crash leaves a database that opens with the old key or,
+        once the rewrite was committed, with the new one.
+        """
+        fresh = DatabaseKey(encryption_key)
+        if not self.clear_log():  # old frames before new ones would be a log that no single key can read
+            raise Busy(
+                f"another process reads {self.db_path.name}; the key was not changed",
+                hint="try again when it has ended",
+            )
+        assert self._vfs is not None
+        with self._usable(), self._writing.exclusive():
+            self._keys.add(fresh, taken=self._vfs.generations_on_disk(self.db_path))
+            try:
+                self._writing.connection.execute("VACUUM")
+            except BaseException:
+                self._keys.drop_newest()
+                raise
+        # Committed: from here on the new key opens the database. The old one is kept until the last page is moved.
+        if self.clear_log():
+            self._keys.keep_newest()
+
+
+def _run(connection: apsw.Connection, sql: str, parameters: Parameters) -> Result:
+    before = connection.total_changes()
+    rows = _rows(connection, sql, parameters)
+    rowcount = connection.changes() if connection.total_changes() != before else 0  # else those of an older statement
+    return Result(rows, lastrowid=connection.last_insert_rowid(), rowcount=rowcount)
+
+
+def _rows(connection: apsw.Connection, sql: str, parameters: Parameters) -> list[Row]:
+    cursor = _guarded_cursor(connection, sql)
+    cursor.execute(sql, parameters)
+    try:
+        row = _row_type(cursor.get_description())
+    except apsw.ExecutionCompleteError:
+        return []
+    return [row(values) for values in cursor]
+
+
+def _guarded_cursor(connection: apsw.Connection, sql: str) -> apsw.Cursor:
+    """A cursor that runs one statement: behind the first, others could end the transaction they stand in."""
+    cursor = connection.cursor()
+    if ";" in sql:
+        cursor.exec_trace = partial(_refuse_a_second_statement, sql)
+    return cursor
+
+
+def _refuse_a_second_statement(sql: str, _cursor: apsw.Cursor, statement: str, _bindings: object) -> bool:
+    """Called before each statement runs: the first must be all there is, but for comments."""
+    if not _is_blank(statement) and not _is_blank(sql[len(statement) :]):
+        raise InvalidInput("execute runs one statement, here are several; nothing was done", hint="use execute_script")
+    return True
+
+
+def _refuse_transaction_control(_cursor: apsw.Cursor, statement: str, _bindings: object) -> bool:
+    _first_word(statement)
+    return True
+
+
+def _is_blank(sql: str) -> bool:
+    found = _FIRST_WORD.match(sql)
+    return found is not None and found.end() == len(sql) and not found[1]
+
+
+@lru_cache(maxsize=512)
+def _row_type(description: tuple[tuple[str, str], ...]) -> type[Row]:
+    return type("Row", (Row,), {"__slots__": (), "_names": tuple(name for name, _ in description)})
+
+
+@lru_cache(maxsize=512)
+def _first_word(sql: str) -> str:
+    """The keyword of a statement, in capitals. Raises InvalidInput for those that begin or end transactions."""
+    if not isinstance(sql, str):
+        raise InvalidInput(f"a statement is text, not {type(sql).__name__}; nothing was done")
+    found = _FIRST_WORD.match(sql)
+    word = found[1].upper() if found else ""
+    if word in _TRANSACTION_CONTROL:
+        raise InvalidInput(f"{word} is not run by hand; nothing was done", hint="use `with connection.transaction():`")
+    return word

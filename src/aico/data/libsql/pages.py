@@ -1,0 +1,111 @@
+"""The cipher of database pages and WAL frames: which key seals what, and where nonce and tag lie.
+
+Every page ends in 32 reserved bytes that SQLite leaves to us:
+
+    tag 16 | nonce 12 | low byte of the key generation 1 | session 3
+
+page key = HKDF-SHA256(database key of that generation, salt of the file, generation and session)
+"""
+
+import os
+import secrets
+from collections.abc import Mapping, Set
+from itertools import count
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from aico.security.keys import DatabaseKey
+
+TAG_BYTES, NONCE_BYTES, SESSION_BYTES = 16, 12, 3
+TRAILER_BYTES = TAG_BYTES + NONCE_BYTES + 1 + SESSION_BYTES
+SALT_BYTES = 16
+PAGES_PER_SESSION = 1 << 24
+"""Random 96-bit nonces under one session's key: the chance of a repeat stays below 2^-49 with nothing to count."""
+_SESSIONS_KEPT = 4096  # forged session numbers must not fill memory
+
+NotSealed = InvalidTag
+"""Raised by `PageCipher.open_into` for bytes that this database's keys did not seal at this place."""
+
+
+class DatabaseKeys:
+    """The keys of one database by key generation; new pages are sealed under the newest."""
+
+    def __init__(self, by_generation: Mapping[int, DatabaseKey]) -> None:
+        self._keys = dict(by_generation)
+        self.newest = max(self._keys)
+        """The generation that seals new pages."""
+
+    def add(self, key: DatabaseKey, *, taken: Set[int] = frozenset()) -> None:
+        """Seal with `key` from now on; the older ones still open what they sealed.
+
+        Its generation is the next whose low byte is not among `taken`, those of the pages on the disk.
+        """
+        self.newest = next(g for g in count(self.newest + 1) if g & 0xFF not in taken)
+        self._keys[self.newest] = key
+
+    def drop_newest(self) -> None:
+        """Take the last `add` back: nothing was sealed under it."""
+        del self._keys[self.newest]
+        self.newest = max(self._keys)
+
+    def keep_newest(self) -> None:
+        """Forget all but the newest: nothing on disk is sealed under the others any more."""
+        self._keys = {self.newest: self._keys[self.newest]}
+
+    def find(self, low_byte: int) -> DatabaseKey | None:
+        """The key whose generation ends in this byte; only two neighbouring generations ever live together."""
+        return next((key for generation, key in self._keys.items() if generation & 0xFF == low_byte), None)
+
+
+class SoleKey(DatabaseKeys):
+    """One raw key for a database used without a vault: it opens pages of any generation that it sealed.
+
+    Who opens a database by a raw key does not know its generation. The byte is bound into the page key all the same.
+    """
+
+    def find(self, low_byte: int) -> DatabaseKey | None:
+        """The key of that generation, else the oldest: during a change of keys only the new one has its own byte."""
+        return super().find(low_byte) or self._keys[min(self._keys)]
+
+
+class PageCipher:
+    """Seals and opens pages of the one file that carries `salt`. Thread rule: one connection at a time each."""
+
+    def __init__(self, keys: DatabaseKeys, salt: bytes) -> None:
+        self.salt, self.page_size = salt, 1 << salt[0]
+        self._keys = keys
+        self._ciphers: dict[bytes, AESGCM] = {}
+        self._generation, self._session, self._left = 0, b"", 0  # those that new pages are sealed under
+
+    def seal_into(self, plain: bytes | memoryview, bound_to: bytes, sealed: memoryview) -> None:
+        """Write ciphertext, tag, nonce and session into `sealed`, 32 bytes longer than `plain`."""
+        if self._left <= 0 or self._generation != self._keys.newest:
+            self._begin_session()
+        self._left -= 1
+        nonce = os.urandom(NONCE_BYTES)
+        self._encrypt_into(nonce, plain, bound_to + self.salt, sealed[: TAG_BYTES - TRAILER_BYTES])
+        sealed[TAG_BYTES - TRAILER_BYTES :] = nonce + self._session
+
+    def open_into(self, sealed: memoryview, bound_to: bytes, plain: memoryview) -> None:
+        """Write the plain bytes of a sealed page into `plain`, 32 bytes shorter. Raises NotSealed."""
+        cipher = self._cipher(bytes(sealed[-1 - SESSION_BYTES :]))
+        nonce = sealed[TAG_BYTES - TRAILER_BYTES : -1 - SESSION_BYTES]
+        cipher.decrypt_into(nonce, sealed[: TAG_BYTES - TRAILER_BYTES], bound_to + self.salt, plain)
+
+    def _begin_session(self) -> None:
+        self._generation, self._left = self._keys.newest, PAGES_PER_SESSION
+        self._session = bytes([self._generation & 0xFF]) + secrets.token_bytes(SESSION_BYTES)
+        self._encrypt_into = self._cipher(self._session).encrypt_into
+
+    def _cipher(self, generation_and_session: bytes) -> AESGCM:
+        found = self._ciphers.get(generation_and_session)
+        if found is None:
+            if len(self._ciphers) >= _SESSIONS_KEPT:
+                self._ciphers.clear()
+            key = self._keys.find(generation_and_session[0])
+            if key is None:
+                raise NotSealed
+            found = AESGCM(key.derive(b"aico 1 page key" + generation_and_session, salt=self.salt))
+            self._ciphers[generation_and_session] = found
+        return found

@@ -1,0 +1,104 @@
+"""A fair turn between processes around everything that writes to one database.
+
+SQLite's own busy waiting sleeps and retries: with pages sealed in Python, five of eight processes wrote once in
+two seconds. Here whoever waits next holds the door, the kernel keeps the queue, and a killed process lets go.
+"""
+
+import fcntl
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from aico.errors import Busy
+
+
+class Turn:
+    """A context manager that holds the right to write. Thread rule: one thread at a time; not re-entrant.
+
+    Its two lock files are opened by nothing else: closing any descriptor of the database or its -shm in a
+    process would drop SQLite's own locks.
+    """
+
+    def __init__(self, database: Path, *, wait_s: float) -> None:
+        self._wait_s, self._database = wait_s, database
+        self._door = _open_lock(database, "door")
+        self._turn = _open_lock(database, "turn")
+
+    def __enter__(self) -> Self:
+        self._take(self._door)
+        try:
+            self._take(self._turn)
+        finally:
+            fcntl.flock(self._door, fcntl.LOCK_UN)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        fcntl.flock(self._turn, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Give the lock files back. May be called twice."""
+        for descriptor in (self._door, self._turn):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._door = self._turn = -1
+
+    def _take(self, descriptor: int) -> None:
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        if not _QueuedLock(descriptor).wait(self._wait_s):
+            raise Busy(
+                f"another process kept {self._database.name} for {self._wait_s:g} s; nothing was written",
+                hint="try again; if it goes on, `aico doctor` tells whether a process hangs",
+            )
+
+
+class _QueuedLock:
+    """Waits in the kernel's queue, in a thread of its own, because flock knows no time limit."""
+
+    def __init__(self, descriptor: int) -> None:
+        # A duplicate shares the lock, and stays valid should the turn be closed while we still wait.
+        self._descriptor = os.dup(descriptor)
+        self._settled = threading.Lock()
+        self._given_up = False
+        self._taken = threading.Event()
+        threading.Thread(target=self._run, name="aico-turn", daemon=True).start()
+
+    def wait(self, wait_s: float) -> bool:
+        """Whether the lock was taken within `wait_s` seconds; if not, it is given back as soon as it comes."""
+        try:
+            self._taken.wait(wait_s)
+        except BaseException:  # a signal's: whoever waits here will not give back what comes later
+            self._settle(keep=False)
+            raise
+        return self._settle(keep=True)
+
+    def _settle(self, *, keep: bool) -> bool:
+        with self._settled:
+            taken = self._taken.is_set()
+            self._given_up = not (taken and keep)
+            if taken:
+                self._let_go(unlock=not keep)
+            return taken and keep
+
+    def _run(self) -> None:
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        with self._settled:
+            if self._given_up:
+                self._let_go(unlock=True)
+            else:
+                self._taken.set()
+
+    def _let_go(self, *, unlock: bool) -> None:
+        if unlock:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        os.close(self._descriptor)
+
+
+def _open_lock(database: Path, name: str) -> int:
+    return os.open(f"{database}-{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

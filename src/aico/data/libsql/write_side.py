@@ -1,0 +1,104 @@
+"""The one connection of a process that writes, and the rules under which it does."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+
+from aico.data.libsql.engine_errors import translated
+from aico.data.libsql.turn import Turn
+from aico.errors import StorageError
+
+
+class WriteSide:
+    """Transactions on the write connection: one thread at a time, in turn with other processes.
+
+    A thread that is inside one finds `inside` true; nested transactions are savepoints.
+    """
+
+    def __init__(self, connection: apsw.Connection, turn: Turn, database: Path) -> None:
+        self.connection = connection
+        self._database = database
+        self._turn = turn
+        self._lock = threading.Lock()
+        self._of_thread = threading.local()
+
+    @property
+    def inside(self) -> bool:
+        """Whether the calling thread is inside a transaction."""
+        return getattr(self._of_thread, "inside", False)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the right to write, in this process and among all. Raises Busy, or StorageError inside a transaction."""
+        if self.inside:
+            raise StorageError(
+                "this cannot be done inside a transaction; nothing was done", hint="end the transaction first"
+            )
+        with self._lock, self._turn:
+            yield
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit when the block ends, or take everything back and re-raise."""
+        if self.inside:
+            with self.savepoint():
+                yield
+            return
+        with self.exclusive():
+            try:
+                self.begin()
+                yield
+                self.commit()
+            except BaseException:
+                self.roll_back()
+                raise
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """A transaction inside a transaction: its failure takes back only itself."""
+        self.check_alive()
+        self._run("SAVEPOINT nested")
+        try:
+            yield
+        except BaseException:
+            if self.connection.in_transaction:  # a full disk takes back everything by itself
+                self._run("ROLLBACK TO nested")
+                self._run("RELEASE nested")
+            raise
+        self.check_alive()
+        self._run("RELEASE nested")
+
+    def check_alive(self) -> None:
+        """Raise StorageError if an error made the engine take back the transaction that this thread is inside.
+
+        Whatever ran after that would be committed by itself.
+        """
+        if not self.connection.in_transaction:
+            raise StorageError("the engine took the whole transaction back after an error; nothing of it was written")
+
+    def begin(self) -> None:
+        """Begin on the calling thread, which must hold `exclusive`."""
+        if self.connection.in_transaction:  # a signal's exception may have come between any two steps
+            self._run("ROLLBACK")
+        self._of_thread.inside = True
+        self._run("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Make it durable; acknowledged from here on."""
+        self.check_alive()
+        self._run("COMMIT")
+        self._of_thread.inside = False
+
+    def roll_back(self) -> None:
+        """Take it back, where the engine has not done so by itself."""
+        self._of_thread.inside = False
+        if self.connection.in_transaction:
+            self._run("ROLLBACK")
+
+    def _run(self, sql: str) -> None:
+        """Errors are translated here, around each statement: those of a caller's block stay the caller's own."""
+        with translated(self._database):
+            self.connection.execute(sql)

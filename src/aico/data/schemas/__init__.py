@@ -1,0 +1,1 @@
+"""All DDL, append-only: the history of the file on disk. Every module here registers one schema."""

@@ -1,0 +1,251 @@
+"""The core tables.
+
+What holds for all of them:
+
+- `row_id` is for the inside (joins, indexes); `id`, 16 bytes, is the row's name outside and in the change feed. Rows
+  that a caller names have a keyed hash of that name as their id (`aico.data.row_ids`), so that recording twice, or
+  on two devices, is one row; all others have a UUIDv7.
+- References between rows are ids, without FOREIGN KEY: on another device a child may arrive before its parent.
+- Instants are INTEGER microseconds since 1970 UTC.
+- Nothing is counted or updated per message: one record is one row, one index entry each and one change.
+"""
+
+from aico.data.libsql.registry import SchemaVersion, register_schema
+
+_CHANGE_FEED = """CREATE TABLE change_feed (
+    number INTEGER PRIMARY KEY,         -- rises by commit; never reused, pruning keeps the last row
+    table_name TEXT NOT NULL,
+    key BLOB NOT NULL,                  -- the row's id
+    column_mask INTEGER NOT NULL,       -- bit i: column i changed; 0: the row was deleted
+    at INTEGER NOT NULL
+)"""
+
+_USERS = """CREATE TABLE users (
+    row_id INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,            -- hash of name and generation
+    name TEXT NOT NULL,                 -- the short name the API uses, in Unicode's NFC
+    generation INTEGER NOT NULL,        -- rises when an erased user's name is used again
+    full_name TEXT,
+    nickname TEXT,
+    user_type TEXT NOT NULL,
+    time_zone TEXT,                     -- IANA name
+    is_active INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+)"""
+
+_CONVERSATIONS = """CREATE TABLE conversations (
+    row_id INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,            -- hash of user and name
+    user_id BLOB NOT NULL,
+    name TEXT NOT NULL,
+    title TEXT,
+    created_at INTEGER NOT NULL
+)"""
+
+_MESSAGES = """CREATE TABLE messages (
+    row_id INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,            -- hash of conversation and source_id, or UUIDv7
+    user_id BLOB NOT NULL,
+    conversation_id BLOB NOT NULL,
+    role TEXT NOT NULL,
+    speaker TEXT,
+    text TEXT NOT NULL,
+    at INTEGER NOT NULL,                -- when it was said
+    utc_offset_min INTEGER NOT NULL,    -- the author's clock
+    position INTEGER NOT NULL,          -- orders messages of one instant: rises as they are recorded
+    source_id TEXT
+)"""
+
+_PASSAGES = """CREATE TABLE passages (
+    row_id INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,            -- hash of message and start
+    message_id BLOB NOT NULL,
+    start INTEGER NOT NULL,             -- in characters of the message's text
+    length INTEGER NOT NULL
+)"""
+
+_EMBEDDINGS = """CREATE TABLE embeddings (
+    row_id INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,            -- hash of user, content and model
+    user_id BLOB NOT NULL,
+    owner_id BLOB NOT NULL,             -- the message, passage or fact
+    model TEXT NOT NULL,
+    dimension INTEGER NOT NULL,
+    vector BLOB NOT NULL                -- 16-bit floats, little-endian
+)"""
+
+_FACTS = """CREATE TABLE facts (
+    row_id INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,
+    user_id BLOB NOT NULL,
+    text TEXT NOT NULL,
+    category TEXT,
+    confidence REAL NOT NULL,           -- 0 to 1
+    trust TEXT NOT NULL,                -- who vouches for it: 'user' or 'extracted'
+    source TEXT,                        -- where it comes from, in the caller's words
+    source_message_id BLOB,             -- or the message it was drawn from
+    valid_from INTEGER,                 -- true in the world from … until
+    valid_until INTEGER,
+    recorded_at INTEGER NOT NULL,       -- believed from … until
+    superseded_at INTEGER,
+    supersedes BLOB                     -- the fact it takes the place of
+)"""
+
+_FACT_HISTORY = """CREATE TABLE fact_history (
+    row_id INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,
+    user_id BLOB NOT NULL,
+    fact_id BLOB NOT NULL,
+    change TEXT NOT NULL,               -- 'remembered', 'superseded'
+    by_fact_id BLOB,
+    at INTEGER NOT NULL
+)"""
+
+_ERASURES = """CREATE TABLE erasures (
+    row_id INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,            -- of the row that is gone; keyed, so it tells nothing of its content
+    user_id BLOB NOT NULL,
+    receipt_id BLOB NOT NULL,
+    kind TEXT NOT NULL,                 -- 'message', 'fact', 'conversation'
+    at INTEGER NOT NULL
+)"""
+
+_SESSION_METADATA = """CREATE TABLE session_metadata (
+    row_id INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,
+    user_id BLOB NOT NULL,
+    conversation_id BLOB NOT NULL,
+    device_id BLOB,
+    started_at INTEGER NOT NULL,
+    seen_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    ended_at INTEGER
+)"""
+
+_LOGS = """CREATE TABLE logs (
+    id INTEGER PRIMARY KEY,
+    timestamp INTEGER NOT NULL,
+    level TEXT NOT NULL,
+    message TEXT NOT NULL,
+    subsystem TEXT,
+    module TEXT,
+    function_name TEXT,
+    file_path TEXT,
+    line_number INTEGER,
+    topic TEXT,
+    user_id BLOB,
+    session_id TEXT,
+    trace_id TEXT,
+    extra TEXT                          -- JSON
+)"""
+
+# Callers also write ISO text, taken as UTC where it names no zone, and seconds or milliseconds: a number below 10^11
+# is seconds, below 10^14 milliseconds. SQLite's date functions stop at milliseconds, so the rest of a fraction is read
+# from the text. What is not a whole date and time of the years 1970 to 9999 becomes NULL, and the insert is refused.
+_LOG_INSTANTS = """CREATE TRIGGER logs_instants AFTER INSERT ON logs
+WHEN typeof(new.timestamp) <> 'integer' OR new.timestamp NOT BETWEEN 100000000000000 AND 253402300799999999 BEGIN
+    UPDATE logs SET timestamp = CASE
+        WHEN typeof(new.timestamp) = 'text' THEN (
+            SELECT CASE WHEN strftime('%Y-%m-%d', day || 'T00:00:00') = day AND seconds BETWEEN 0 AND 253402300799
+                THEN seconds * 1000000 + CAST(substr(digits || '000000', 1, 6) AS INTEGER) END
+            FROM (SELECT substr(new.timestamp, 1, 10) AS day,
+                CASE WHEN new.timestamp GLOB '????-??-??[T ]??:??*' THEN unixepoch(new.timestamp) END AS seconds,
+                CASE WHEN substr(new.timestamp, 20, 1) = '.'
+                    THEN substr(new.timestamp, 21, length(substr(new.timestamp, 21)) - length(ltrim(substr(new.timestamp, 21), '0123456789')))
+                    ELSE '' END AS digits))
+        WHEN new.timestamp < 0 THEN NULL
+        WHEN typeof(new.timestamp) = 'blob' THEN NULL
+        WHEN new.timestamp < 100000000000 THEN CAST(round(new.timestamp * 1000000) AS INTEGER)
+        WHEN new.timestamp < 100000000000000 THEN CAST(round(new.timestamp * 1000) AS INTEGER)
+        WHEN new.timestamp < 253402300800000000 THEN CAST(round(new.timestamp) AS INTEGER) END
+    WHERE id = new.id;
+END"""
+
+_PREFERENCES = """CREATE TABLE preferences (
+    row_id INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,            -- hash of user and key
+    user_id BLOB NOT NULL,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,                -- JSON
+    updated_at INTEGER NOT NULL
+)"""
+
+_DEVICES = """CREATE TABLE devices (
+    row_id INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    device_type TEXT,
+    platform TEXT,
+    public_key BLOB,
+    is_active INTEGER NOT NULL,
+    seen_at INTEGER,
+    created_at INTEGER NOT NULL
+)"""
+
+CORE_SCHEMA = register_schema("core", "core", priority=1)(
+    {
+        1: SchemaVersion(
+            version=1,
+            name="The main job",
+            description="People, conversations, facts, what was forgotten, logs, and the feed of every change",
+            sql_statements=[
+                _CHANGE_FEED,
+                _USERS,
+                _CONVERSATIONS,
+                "CREATE INDEX conversations_of_user ON conversations (user_id)",
+                _MESSAGES,
+                "CREATE INDEX messages_in_order ON messages (conversation_id, at, position)",
+                _PASSAGES,
+                "CREATE INDEX passages_of_message ON passages (message_id, start)",
+                _EMBEDDINGS,
+                "CREATE INDEX embeddings_of_owner ON embeddings (owner_id)",
+                "CREATE INDEX embeddings_of_user ON embeddings (user_id, model)",
+                _FACTS,
+                "CREATE INDEX facts_of_user ON facts (user_id)",
+                "CREATE INDEX facts_of_message ON facts (source_message_id) WHERE source_message_id IS NOT NULL",
+                _FACT_HISTORY,
+                "CREATE INDEX fact_history_of_fact ON fact_history (fact_id)",
+                _ERASURES,
+                _SESSION_METADATA,
+                "CREATE INDEX sessions_of_conversation ON session_metadata (conversation_id)",
+                _LOGS,
+                _LOG_INSTANTS,
+                "CREATE INDEX logs_in_order ON logs (timestamp)",
+                _PREFERENCES,
+                "CREATE INDEX preferences_of_user ON preferences (user_id)",
+                _DEVICES,
+            ],
+            rollback_statements=[
+                f"DROP TABLE {table}"
+                for table in (
+                    "devices",
+                    "preferences",
+                    "logs",
+                    "session_metadata",
+                    "erasures",
+                    "fact_history",
+                    "facts",
+                    "embeddings",
+                    "passages",
+                    "messages",
+                    "conversations",
+                    "users",
+                    "change_feed",
+                )
+            ],
+            captures=[
+                "users",
+                "conversations",
+                "messages",
+                "passages",
+                "embeddings",
+                "facts",
+                "fact_history",
+                "erasures",
+                "preferences",
+                "devices",
+            ],
+        ),
+    }
+)

@@ -1,0 +1,1 @@
+"""Memories in and out: one module for each format."""

@@ -1,0 +1,85 @@
+"""The operating system's keyring: unlocks a vault without a prompt.
+
+It never holds the root key or the passphrase, only a random secret that opens one keyslot.
+"""
+
+from typing import TYPE_CHECKING
+
+from aico.errors import KeyringUnavailable
+from aico.security.keys import KeyEncryptionKey
+
+if TYPE_CHECKING:
+    from keyring.backend import KeyringBackend
+
+SERVICE = "aico"
+# `keyring` itself recommends backends from priority 1; below are `null`, `fail` and those that write files.
+LOWEST_PRIORITY = 1
+
+
+def store_secret(vault_id: str, secret: KeyEncryptionKey) -> None:
+    """Keep the secret of a vault's keyring slot. Raises KeyringUnavailable; nothing is stored then."""
+    from keyring.errors import KeyringError
+
+    try:
+        _backend().set_password(SERVICE, vault_id, secret.reveal().hex())
+    except KeyringError as exc:
+        raise _unavailable(f"it refused: {type(exc).__name__}") from exc
+
+
+def find_secret(vault_id: str) -> KeyEncryptionKey | None:
+    """The secret of a vault's keyring slot, None if this keyring has none. Raises KeyringUnavailable."""
+    from keyring.errors import KeyringError
+
+    try:
+        found = _backend().get_password(SERVICE, vault_id)
+        return None if found is None else KeyEncryptionKey(bytes.fromhex(found))
+    except KeyringError as exc:
+        raise _unavailable(f"it refused: {type(exc).__name__}") from exc
+    except ValueError:
+        raise _unavailable("its entry for this vault was not written by aico") from None
+
+
+def forget_secret(vault_id: str) -> None:
+    """Take the secret out of the keyring; nothing happens if it was not there."""
+    from keyring.errors import KeyringError, PasswordDeleteError
+
+    try:
+        _backend().delete_password(SERVICE, vault_id)
+    except PasswordDeleteError:
+        return
+    except KeyringError as exc:
+        raise _unavailable(f"it refused: {type(exc).__name__}") from exc
+
+
+def backend_name() -> str:
+    """The keyring in use, for `aico doctor`. Raises KeyringUnavailable."""
+    return _backend().name
+
+
+def _backend() -> "KeyringBackend":
+    import keyring
+    from keyring.errors import KeyringError
+
+    try:
+        chosen = keyring.get_keyring()
+    except (
+        KeyringError,
+        RuntimeError,
+        ImportError,
+        AttributeError,
+        ValueError,
+    ) as exc:  # a backend named by configuration
+        raise _unavailable(f"it does not load: {type(exc).__name__}") from exc
+    # Where several are installed, `keyring` chains them and would fall back to one that writes a file.
+    for backend in getattr(chosen, "backends", [chosen]):
+        if backend.priority >= LOWEST_PRIORITY and not type(backend).__module__.startswith("keyrings.alt"):
+            sane: KeyringBackend = backend
+            return sane
+    raise _unavailable(f"only {chosen.name!r} was found, which keeps nothing or keeps it in the clear")
+
+
+def _unavailable(why: str) -> KeyringUnavailable:
+    return KeyringUnavailable(
+        f"the operating system's keyring cannot be used: {why}",
+        hint="use the passphrase: at the prompt, or in a file named by AICO_PASSPHRASE_FILE",
+    )

@@ -1,0 +1,279 @@
+"""`vault.json`: which vault this is, and the root key wrapped once for each way to unlock it.
+
+The file is public. Format, vault id and a slot's own parameters are bound into that slot's wrap, and the whole
+document carries a seal under a key below the root, so a changed byte is told at the next unlocking.
+"""
+
+import os
+import secrets
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple, Self
+
+import msgspec
+
+from aico.errors import (
+    FormatTooNew,
+    InvalidInput,
+    KeyslotMissing,
+    NotFound,
+    Tampered,
+    WrongPassphrase,
+    storage_error,
+)
+from aico.security import keyring
+from aico.security.envelope import Place, Sealer
+from aico.security.kdf import SALT_BYTES, derive_key_encryption_key
+from aico.security.keys import KeyEncryptionKey, NaturalKey, Passphrase, Purpose, RootKey, ValueKey
+from aico.security.phrase import looks_like_phrase, new_phrase, phrase_key
+from aico.settings import KdfCost
+
+FORMAT = 0
+"""0 until the finished store has page map, commit anchor and golden vaults; format 1 is frozen there."""
+LARGEST_FILE_BYTES = 1024 * 1024
+SLOTS_MAX = 16
+"""More would make a wrong passphrase take minutes: each passphrase slot costs one derivation."""
+
+SlotKind = Literal["passphrase", "recovery", "keyring"]
+
+
+class Argon2Cost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A passphrase slot's own cost, as it lies in the file."""
+
+    memory_kib: int
+    passes: int
+    lanes: int
+
+
+class Keyslot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One way to the root key."""
+
+    id: str
+    kind: SlotKind
+    generation: int
+    salt: bytes
+    wrapped: bytes
+    argon2id: Argon2Cost | None = None
+
+
+class Unlocked(NamedTuple):
+    """What an opened keyslot gives."""
+
+    root: RootKey
+    natural: NaturalKey
+
+
+class VaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The content of vault.json. Changing it gives a new one; `write` replaces the file whole."""
+
+    format: int
+    vault_id: str
+    generation: int
+    keyslots: tuple[Keyslot, ...]
+    natural_key: bytes
+    seal: bytes
+
+    @classmethod
+    def new(cls, passphrase: Passphrase, *, cost: KdfCost) -> tuple[Self, Unlocked]:
+        """A new vault's file with one passphrase slot, and the keys it stands for."""
+        unlocked = Unlocked(RootKey.random(), NaturalKey.random())
+        empty = cls(FORMAT, secrets.token_hex(16), 1, (), b"", b"")
+        values = Sealer({empty.generation: unlocked.root.for_purpose(Purpose.VALUES)})
+        sealed = values.seal(unlocked.natural.reveal(), bound_to=("natural key", empty.vault_id))
+        bare = msgspec.structs.replace(empty, natural_key=sealed)
+        return bare.with_passphrase(unlocked.root, passphrase, cost=cost), unlocked
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """What lies in the file. Raises NotFound, StorageError, Tampered if it is not what aico writes, or FormatTooNew."""
+        raw = _read_regular_file(path)
+        try:
+            if msgspec.json.decode(raw, type=_JustFormat).format > FORMAT:
+                raise FormatTooNew(f"{path} was written by a newer release; nothing was changed", hint="update aico")
+            found = msgspec.json.decode(raw, type=cls)
+            if len(found.keyslots) > SLOTS_MAX:
+                raise _damaged(path)
+            return found
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise _damaged(path) from None
+
+    def write(self, path: Path) -> None:
+        """Replace the file whole; a crash leaves the old one or the new one. Raises DiskFull or StorageError."""
+        fresh = path.with_name(f"{path.name}.new-{secrets.token_hex(8)}")
+        try:
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(path)
+            sync_folder(path.parent)
+        except OSError as exc:
+            raise storage_error(exc, path, "it is as it was") from exc
+        finally:
+            fresh.unlink(missing_ok=True)
+
+    def with_passphrase(self, root: RootKey, passphrase: Passphrase, *, cost: KdfCost) -> Self:
+        """The same vault with one more passphrase. Takes one key derivation."""
+        kdf = Argon2Cost(cost.memory_kib, cost.passes, cost.lanes)
+        return self._with_slot(
+            "passphrase", root, lambda salt: derive_key_encryption_key(passphrase, salt=salt, cost=cost), kdf
+        )
+
+    def with_recovery_phrase(self, root: RootKey) -> tuple[Self, Passphrase]:
+        """The same vault with a recovery phrase, and the phrase: show it once. An older phrase stops working."""
+        phrase = new_phrase()
+        fresh = self._without("recovery")._with_slot("recovery", root, lambda salt: phrase_key(phrase, salt=salt))
+        return fresh, phrase
+
+    def with_keyring(self, root: RootKey) -> Self:
+        """The same vault, unlocked by this machine's keyring. Raises KeyringUnavailable."""
+        secret = KeyEncryptionKey.random()
+        fresh = self._without("keyring")._with_slot("keyring", root, lambda salt: _keyring_key(secret, salt))
+        keyring.store_secret(self.vault_id, secret)
+        return fresh
+
+    def kinds(self) -> list[SlotKind]:
+        """The kinds of keyslot there are, in the order they were made."""
+        return [slot.kind for slot in self.keyslots]
+
+    def unlock(self, secret: Passphrase) -> Unlocked:
+        """Open with a passphrase or a recovery phrase.
+
+        Takes one key derivation for each passphrase slot it has to try. Raises WrongPassphrase if none opens,
+        InvalidInput for a misspelt recovery phrase that is no passphrase either, Tampered if the file asks for
+        an insane cost or was changed; nothing is changed in any case.
+        """
+        misspelt: InvalidInput | None = None
+        for slot in sorted(self.keyslots, key=lambda slot: slot.kind != "recovery"):
+            try:
+                if slot.kind == "passphrase" and slot.argon2id is not None:
+                    key = derive_key_encryption_key(secret, salt=slot.salt, cost=_cost(slot.argon2id))
+                elif slot.kind == "recovery" and looks_like_phrase(secret):
+                    key = phrase_key(secret, salt=slot.salt)
+                else:
+                    continue
+            except InvalidInput as exc:
+                if slot.kind == "passphrase":
+                    raise Tampered(
+                        f"a keyslot in vault.json is not sane: {exc}", hint="restore vault.json from a backup"
+                    ) from exc
+                misspelt = exc
+                continue
+            if (root := self._open_slot(slot, key)) is not None:
+                return self.verified(root)
+        raise misspelt or WrongPassphrase(
+            "the passphrase does not open any keyslot of this vault; nothing was changed",
+            hint="try again, or use your recovery phrase",
+        )
+
+    def unlock_by_keyring(self) -> Unlocked:
+        """Open with this machine's keyring. Raises KeyslotMissing or KeyringUnavailable."""
+        for slot in self.keyslots:
+            if slot.kind == "keyring" and (secret := keyring.find_secret(self.vault_id)) is not None:
+                root = self._open_slot(slot, _keyring_key(secret, slot.salt))
+                if root is not None:
+                    return self.verified(root)
+        raise KeyslotMissing(
+            "this machine's keyring does not open the vault; nothing was changed", hint="use the passphrase"
+        )
+
+    def _with_slot(
+        self,
+        kind: SlotKind,
+        root: RootKey,
+        key_for: Callable[[bytes], KeyEncryptionKey],
+        argon2id: Argon2Cost | None = None,
+    ) -> Self:
+        if len(self.keyslots) >= SLOTS_MAX:
+            raise InvalidInput(
+                f"a vault has at most {SLOTS_MAX} keyslots; nothing was changed", hint="remove one first"
+            )
+        bare = Keyslot(secrets.token_hex(8), kind, self.generation, secrets.token_bytes(SALT_BYTES), b"", argon2id)
+        wrapped = _wrapper(key_for(bare.salt), self.generation).seal(root.reveal(), bound_to=self._place(bare))
+        grown = (*self.keyslots, msgspec.structs.replace(bare, wrapped=wrapped))
+        return msgspec.structs.replace(self, keyslots=grown)._sealed(root)
+
+    def _without(self, kind: SlotKind) -> Self:
+        kept = tuple(slot for slot in self.keyslots if slot.kind != kind)
+        return msgspec.structs.replace(self, keyslots=kept)
+
+    def _open_slot(self, slot: Keyslot, key: KeyEncryptionKey) -> RootKey | None:
+        try:
+            return RootKey(_wrapper(key, slot.generation).open(slot.wrapped, bound_to=self._place(slot)))
+        except (Tampered, FormatTooNew):
+            return None
+
+    def _place(self, slot: Keyslot) -> Place:
+        cost = msgspec.json.encode(slot.argon2id)
+        return ("keyslot", self.format, self.vault_id, slot.id, slot.kind, slot.generation, slot.salt, cost)
+
+    def _sealed(self, root: RootKey) -> Self:
+        bare = msgspec.structs.replace(self, seal=b"")
+        seal = self._sealer(root, Purpose.VAULT_FILE).seal(b"", bound_to=("vault.json", msgspec.json.encode(bare)))
+        return msgspec.structs.replace(self, seal=seal)
+
+    def _sealer(self, root: RootKey, purpose: Purpose) -> Sealer:
+        return Sealer({self.generation: root.for_purpose(purpose)})
+
+    def verified(self, root: RootKey) -> Unlocked:
+        """The keys below `root`, once the document's seal has shown that nobody else changed it. Raises Tampered."""
+        bare = msgspec.structs.replace(self, seal=b"")
+        try:
+            self._sealer(root, Purpose.VAULT_FILE).open(self.seal, bound_to=("vault.json", msgspec.json.encode(bare)))
+            natural = self._sealer(root, Purpose.VALUES).open(self.natural_key, bound_to=("natural key", self.vault_id))
+        except (Tampered, FormatTooNew):
+            raise Tampered(
+                "vault.json was changed by something other than aico; the vault was not opened",
+                hint="restore vault.json from a backup",
+            ) from None
+        return Unlocked(root, NaturalKey(natural))
+
+
+class _JustFormat(msgspec.Struct):
+    format: int
+
+
+def _read_regular_file(path: Path) -> bytes:
+    """At most one byte more than a vault file may have. A folder or a pipe in its place neither crashes nor hangs us."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise NotFound(f"there is no vault in {path.parent}", hint="`aico init` makes one") from None
+    except OSError as exc:
+        raise storage_error(exc, path, "the vault was not opened") from exc
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise _damaged(path)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(LARGEST_FILE_BYTES + 1)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable: a rename or link lasts only once its folder was synced."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _wrapper(key: KeyEncryptionKey, generation: int) -> Sealer:
+    return Sealer({generation: ValueKey(key.reveal())})
+
+
+def _keyring_key(secret: KeyEncryptionKey, salt: bytes) -> KeyEncryptionKey:
+    return KeyEncryptionKey(secret.derive(b"aico 1 keyring slot", salt=salt))
+
+
+def _cost(found: Argon2Cost) -> KdfCost:
+    return KdfCost(memory_kib=found.memory_kib, passes=found.passes, lanes=found.lanes)
+
+
+def _damaged(path: Path) -> Tampered:
+    return Tampered(
+        f"{path} is damaged: it is not what aico writes; the vault was not opened and nothing was changed",
+        hint="restore it from a backup; without it the data cannot be opened",
+    )

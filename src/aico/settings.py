@@ -1,0 +1,95 @@
+"""Every number a person may tune, each with its unit, default and reason; the only reader of config files and environment.
+
+Defaults < `config.toml` < environment < arguments, merged once when a vault is opened.
+"""
+
+import os
+import tomllib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import msgspec
+
+from aico.clock import Clock, SystemClock
+from aico.errors import InvalidInput
+
+HOME_VARIABLE = "AICO_HOME"
+PASSPHRASE_FILE_VARIABLE = "AICO_PASSPHRASE_FILE"
+CONFIG_FILE = "config.toml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KdfCost:
+    """What one guess at a passphrase costs (Argon2id, RFC 9106).
+
+    The default is about half a second and 256 MiB on two cores: far above RFC 9106's second
+    recommended option (64 MiB), far below what a phone cannot spare. The cost is kept in the keyslot,
+    so it can rise later without touching older vaults.
+    """
+
+    memory_kib: int = 256 * 1024
+    passes: int = 3
+    lanes: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How one vault behaves. None of it changes what is stored, except `kdf` for new keyslots."""
+
+    kdf: KdfCost = field(default_factory=KdfCost)
+    clock: Clock = field(default_factory=SystemClock)
+    busy_wait_s: float = 30.0
+    """How long a write waits for its turn before `Busy`: longer than any import batch or checkpoint takes."""
+    episode_gap_s: int = 3 * 3600
+    """A longer pause than this in a conversation begins a new episode (DESIGN.md)."""
+    page_cache_kib: int = 16 * 1024
+    """SQLite's cache of opened pages, per connection. 16 MiB hold the working set of 100k messages."""
+    users_in_memory: int = 32
+    """How many people's recall indexes stay in memory; the least recently used is dropped and rebuilt when asked."""
+
+
+class _KdfTable(msgspec.Struct, forbid_unknown_fields=True):
+    memory_kib: int = KdfCost().memory_kib
+    passes: int = KdfCost().passes
+    lanes: int = KdfCost().lanes
+
+
+class _ConfigFile(msgspec.Struct, forbid_unknown_fields=True):
+    kdf: _KdfTable | None = None
+    busy_wait_s: float | None = None
+    episode_gap_s: int | None = None
+    page_cache_kib: int | None = None
+    users_in_memory: int | None = None
+
+
+def vault_folder(path: Path | str | None) -> Path:
+    """The vault's folder: `path`, else AICO_HOME, else ~/.aico; absolute, `~` expanded, not yet created."""
+    chosen = path if path is not None else os.environ.get(HOME_VARIABLE) or "~/.aico"
+    return Path(chosen).expanduser().absolute()
+
+
+def load_settings(folder: Path) -> Settings:
+    """The settings of the vault in `folder`: the defaults, changed by its `config.toml` where it has one.
+
+    Raises InvalidInput, naming file and field, when the file cannot be used.
+    """
+    file = folder / CONFIG_FILE
+    try:
+        found = msgspec.convert(tomllib.loads(file.read_text(encoding="utf-8")), _ConfigFile)
+    except FileNotFoundError:
+        return Settings()
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as exc:
+        raise InvalidInput(
+            f"{file} cannot be used: {exc}; the vault was not touched",
+            hint="correct the line, or move the file away to use the defaults",
+        ) from exc
+    given = {name: value for name in _ConfigFile.__struct_fields__ if (value := getattr(found, name)) is not None}
+    if found.kdf is not None:
+        given["kdf"] = KdfCost(**msgspec.structs.asdict(found.kdf))
+    return replace(Settings(), **given)
+
+
+def passphrase_file() -> Path | None:
+    """The file named by AICO_PASSPHRASE_FILE, for machines without a keyring or a person at the prompt."""
+    named = os.environ.get(PASSPHRASE_FILE_VARIABLE)
+    return Path(named).expanduser() if named else None

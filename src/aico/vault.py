@@ -1,0 +1,292 @@
+"""One person's vault: opens its folder, builds every layer on the one below, and closes them in reverse."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from aico.ai.memory.erasure import Eraser
+from aico.ai.memory.manager import MemoryManager
+from aico.ai.memory.semantic import SemanticMemoryStore
+from aico.audit import AuditReport, sampled_content, search_for_leaks, used_temporary_places
+from aico.clock import IdSource
+from aico.data.change_feed import ChangeFeed
+from aico.data.conversations import ConversationRepository
+from aico.data.facts import FactRepository
+from aico.data.libsql import EncryptedLibSQLConnection
+from aico.data.libsql.pages import DatabaseKeys
+from aico.data.libsql.registry import SchemaRegistry
+from aico.data.logs import LogRepository
+from aico.data.row_ids import NaturalIds
+from aico.data.user import UserService
+from aico.errors import InvalidInput, KeyslotMissing, NotFound, UnlockError, storage_error
+from aico.health import Finding, Status, examine, status_of
+from aico.portability.jsonl import ImportReport, import_jsonl
+from aico.security.keys import Passphrase, RootKey
+from aico.security.keyslots import SlotKind, Unlocked, VaultFile, sync_folder
+from aico.settings import CONFIG_FILE, Settings, load_settings, passphrase_file, vault_folder
+from aico.views import Views
+
+VAULT_FILE, DATA_FOLDER, DATABASE = "vault.json", "data", "aico.db"
+
+
+def open_vault(
+    path: Path | str | None = None,
+    *,
+    passphrase: str | None = None,
+    create: bool = True,
+    settings: Settings | None = None,
+) -> "Vault":
+    """Open the vault in `path` (default: AICO_HOME, else ~/.aico), or make one there if `create`.
+
+    Without a passphrase it is unlocked by the machine's keyring or the file that AICO_PASSPHRASE_FILE names; a
+    recovery phrase is accepted wherever a passphrase is. A new vault gets a passphrase slot and nothing else.
+
+    Raises NotFound (no vault and not `create`), WrongPassphrase, KeyslotMissing (nothing to unlock it with),
+    Tampered or FormatTooNew (vault.json), UnlockError (the folder is somebody else's), StorageError or Busy.
+    Whatever is raised, nothing was changed.
+    """
+    folder = vault_folder(path)
+    secret = Passphrase(passphrase) if passphrase is not None else _passphrase_from_file()
+    if not (folder / VAULT_FILE).exists():
+        if not create:
+            raise NotFound(f"there is no vault in {folder}", hint="`aico init` makes one")
+        _check_may_become_a_vault(folder)
+        if secret is None:
+            raise KeyslotMissing(
+                "a new vault needs a passphrase; nothing was made",
+                hint="pass passphrase=…, or set AICO_PASSPHRASE_FILE",
+            )
+        _create(folder, secret, settings or load_settings(folder))
+    _check_ownership(folder)
+    vault_file = VaultFile.read(folder / VAULT_FILE)
+    chosen = settings or load_settings(folder)
+    return Vault(folder, vault_file, _unlock(vault_file, secret), chosen)
+
+
+class Vault:
+    """An open vault, and a context manager. Any thread may use it; a forked child must open its own.
+
+    `memory` is the door; `users`, `conversations`, `facts` and `logs` are the repositories below it, `views` what is
+    derived from them, `keys` the ways to unlock it.
+    """
+
+    def __init__(self, folder: Path, vault_file: VaultFile, unlocked: Unlocked, settings: Settings) -> None:
+        self.folder, self.settings = folder, settings
+        self.format, self.vault_id = vault_file.format, vault_file.vault_id
+        keys = DatabaseKeys({vault_file.generation: unlocked.root.for_pages()})
+        self.connection = EncryptedLibSQLConnection(
+            folder / DATA_FOLDER / DATABASE,
+            keys,
+            create=False,
+            busy_wait_s=settings.busy_wait_s,
+            page_cache_kib=settings.page_cache_kib,
+        )
+        with self._closed_on_error():
+            SchemaRegistry.apply_core_schemas(self.connection)
+            ids, natural_ids = IdSource(settings.clock), NaturalIds(unlocked.natural)
+            self.keys = VaultKeys(folder / VAULT_FILE, unlocked.root, self.connection)
+            self.users = UserService(self.connection, natural_ids=natural_ids, ids=ids)
+            self.conversations = ConversationRepository(self.connection, natural_ids=natural_ids, ids=ids)
+            self.facts = FactRepository(self.connection, ids=ids)
+            self.logs = LogRepository(self.connection)
+            semantic = SemanticMemoryStore(
+                self.connection,
+                feed=ChangeFeed(self.connection),
+                conversations=self.conversations,
+                facts=self.facts,
+                episode_gap_s=settings.episode_gap_s,
+                users_in_memory=settings.users_in_memory,
+            )
+            eraser = Eraser(
+                self.connection, conversations=self.conversations, facts=self.facts, semantic=semantic, ids=ids
+            )
+            self.memory = MemoryManager(
+                self.connection,
+                users=self.users,
+                conversations=self.conversations,
+                facts=self.facts,
+                semantic=semantic,
+                eraser=eraser,
+            )
+            self.views = Views(semantic)
+
+    def audit(self, needles: Sequence[str] = (), *, samples: int = 40) -> AuditReport:
+        """Search every file of the vault, and what it may have left in the temporary folder, as a stranger would.
+
+        For the given phrases of at least 8 bytes and for pieces of `samples` random memories. Raises InvalidInput if
+        there is nothing to search for, StorageError if the search could not run.
+        """
+        wanted = [*needles, *sampled_content(self.connection, samples)]
+        return search_for_leaks([self.folder, *used_temporary_places()], wanted)
+
+    def import_(
+        self, file: Path | str, user: str, *, skip_bad: bool = False, return_forgotten: bool = False
+    ) -> ImportReport:
+        """Record the messages of a JSON Lines file (`aico.portability.jsonl`). Raises BadRecord, NotFound or as `record`."""
+        try:
+            with Path(file).open("rb") as opened:
+                return import_jsonl(self.memory, user, opened, skip_bad=skip_bad, return_forgotten=return_forgotten)
+        except FileNotFoundError:
+            raise NotFound(f"there is no file {file}; nothing was imported") from None
+        except OSError as exc:
+            raise storage_error(
+                exc, Path(file), "what was read before is imported, and is recognised next time"
+            ) from exc
+
+    def status(self) -> Status:
+        """What the vault holds and how it is unlocked."""
+        return status_of(self)
+
+    def doctor(self) -> list[Finding]:
+        """Examine folder, keys, every page and the views. Takes time with the size of the vault."""
+        return examine(self)
+
+    def close(self) -> None:
+        """Give everything back. May be called twice."""
+        self.connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Vault {self.folder}>"
+
+    @contextmanager
+    def _closed_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
+
+class VaultKeys:
+    """The ways to unlock a vault. Each change replaces vault.json whole; the data is not touched.
+
+    Several processes may change it: each reads the file anew while it holds the turn to write.
+    """
+
+    def __init__(self, path: Path, root: RootKey, connection: EncryptedLibSQLConnection) -> None:
+        self._path, self._root, self._connection = path, root, connection
+
+    def slots(self) -> list[SlotKind]:
+        """The kinds of keyslot there are."""
+        return VaultFile.read(self._path).kinds()
+
+    def add_recovery_phrase(self) -> str:
+        """Make a recovery phrase of 24 words, which takes the place of an older one. Show it once, keep it nowhere."""
+        with self._connection.exclusive():
+            changed, phrase = self._current().with_recovery_phrase(self._root)
+            changed.write(self._path)
+        return phrase.reveal()
+
+    def add_keyring(self) -> None:
+        """Let this machine's keyring unlock the vault. Raises KeyringUnavailable; nothing is changed then."""
+        with self._connection.exclusive():
+            self._current().with_keyring(self._root).write(self._path)
+
+    def _current(self) -> VaultFile:
+        found = VaultFile.read(self._path)
+        found.verified(self._root)
+        return found
+
+
+def _passphrase_from_file() -> Passphrase | None:
+    file = passphrase_file()
+    if file is None:
+        return None
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise KeyslotMissing(
+            f"the file named by AICO_PASSPHRASE_FILE cannot be read: {type(exc).__name__}; nothing was changed",
+            hint="check its path, owner and permissions",
+        ) from exc
+    return Passphrase(text.rstrip("\r\n"))
+
+
+def _unlock(vault_file: VaultFile, secret: Passphrase | None) -> Unlocked:
+    if secret is not None:
+        return vault_file.unlock(secret)
+    if "keyring" not in vault_file.kinds():
+        raise KeyslotMissing(
+            "nothing was given to unlock the vault with, and it has no keyring slot; nothing was changed",
+            hint="pass passphrase=…, set AICO_PASSPHRASE_FILE, or run `aico` at a terminal to be asked",
+        )
+    return vault_file.unlock_by_keyring()
+
+
+def _check_ownership(folder: Path) -> None:
+    """A folder of another user may be changed, or read, behind our back."""
+    for place in (folder, folder / VAULT_FILE):
+        if place.stat().st_uid != os.geteuid():
+            raise UnlockError(
+                f"{place} belongs to another user; nothing was changed",
+                hint="open it as its owner, or change the owner",
+            )
+
+
+def _check_may_become_a_vault(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise InvalidInput(f"{folder} is not a folder; nothing was made", hint="name another place")
+    found = {entry.name for entry in folder.iterdir()}
+    if DATA_FOLDER in found:
+        raise KeyslotMissing(
+            f"{folder} holds data but no vault.json, without which it cannot be opened; nothing was changed",
+            hint="restore vault.json from a backup",
+        )
+    if found - {CONFIG_FILE}:
+        raise InvalidInput(
+            f"{folder} is not empty and is not a vault; nothing was made", hint="name a new or empty folder"
+        )
+
+
+def _create(folder: Path, passphrase: Passphrase, settings: Settings) -> None:
+    """Make the whole vault beside its place, then move it there in one step: nobody ever opens half a vault."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh = folder.with_name(f"{folder.name}.new-{secrets.token_hex(8)}")
+        fresh.mkdir(mode=0o700)
+        try:
+            _fill(fresh, passphrase, settings)
+            _move_into_place(fresh, folder)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+        sync_folder(folder.parent)
+    except OSError as exc:
+        raise storage_error(exc, folder, "no vault was made and nothing is left behind") from exc
+
+
+def _fill(folder: Path, passphrase: Passphrase, settings: Settings) -> None:
+    vault_file, unlocked = VaultFile.new(passphrase, cost=settings.kdf)
+    (folder / DATA_FOLDER).mkdir(mode=0o700)
+    keys = DatabaseKeys({vault_file.generation: unlocked.root.for_pages()})
+    with EncryptedLibSQLConnection(folder / DATA_FOLDER / DATABASE, keys) as connection:
+        SchemaRegistry.apply_core_schemas(connection)
+    vault_file.write(folder / VAULT_FILE)
+
+
+def _move_into_place(fresh: Path, folder: Path) -> None:
+    config = folder / CONFIG_FILE
+    if config.exists():  # written before the vault was made: it comes along
+        config.rename(fresh / CONFIG_FILE)
+    try:
+        fresh.rename(folder)  # onto nothing or an empty folder
+    except OSError:
+        if (fresh / CONFIG_FILE).exists() and folder.is_dir() and not config.exists():
+            (fresh / CONFIG_FILE).rename(config)
+        if not (folder / VAULT_FILE).exists():
+            raise
+        # another process was first, and that is fine: the caller opens its vault

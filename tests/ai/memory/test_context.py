@@ -1,0 +1,77 @@
+"""What is put before a language model, and that it fits."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aico.ai.memory.context import estimate_tokens
+from aico.errors import InvalidInput
+from aico.testing import temporary_vault
+
+NOON = datetime(2026, 5, 8, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def memory():
+    with temporary_vault() as vault:
+        for day in range(40):
+            at = NOON + timedelta(days=day)
+            vault.memory.record(
+                "nell", f"Choir practice number {day}, we sang Fauré.", conversation=f"c{day}", speaker="Nell", at=at
+            )
+        vault.memory.record(
+            "nell", "Shall we plan the concert?", conversation="live", speaker="Nell", at=NOON + timedelta(days=50)
+        )
+        vault.memory.record(
+            "nell",
+            "Gladly. Which pieces?",
+            conversation="live",
+            role="assistant",
+            speaker="Kasimir",
+            at=NOON + timedelta(days=50, minutes=1),
+        )
+        vault.memory.remember("nell", "Nell sings alto in the choir", valid_from=NOON)
+        yield vault.memory
+
+
+def test_a_context_holds_live_turns_facts_and_memories_each_with_its_source(memory):
+    context = memory.context("nell", "choir practice Fauré", conversation="live", token_budget=400)
+    parts = [item.part for item in context.items]
+    assert parts.count("recent") == 2
+    assert parts.count("fact") == 1
+    assert parts.count("memory") > 5
+    assert all(len(item.id) == 32 for item in context.items)
+    text = context.as_text()
+    assert "- Nell sings alto in the choir (since 8 May 2026)" in text
+    assert "Kasimir: Gladly. Which pieces?" in text
+    assert "[8 May 2026] Nell: Choir practice number 0" in text or "May 2026] Nell: Choir practice" in text
+    assert context.tokens == estimate_tokens(text)
+
+
+def test_moments_stand_in_time_order_and_nothing_stands_twice(memory):
+    items = memory.context("nell", "concert choir", conversation="live", token_budget=900).items
+    memories = [item.at for item in items if item.part == "memory"]
+    assert memories == sorted(memories)
+    assert len({item.id for item in items}) == len(items)
+
+
+@settings(max_examples=30, deadline=None)
+@given(budget=st.integers(1, 1200))
+def test_a_context_never_exceeds_its_budget(memory, budget):
+    context = memory.context("nell", "choir practice Fauré concert", conversation="live", token_budget=budget)
+    assert estimate_tokens(context.as_text()) == context.tokens <= budget
+
+
+def test_a_superseded_fact_does_not_enter_a_context(memory):
+    old = memory.remember("otto", "Otto eats fish")
+    memory.remember("otto", "Otto eats no fish any more", supersedes=old)
+    assert [item.text for item in memory.context("otto", "does Otto eat fish?").items] == ["Otto eats no fish any more"]
+
+
+def test_an_empty_memory_gives_an_empty_context(memory):
+    context = memory.context("nobody", "anything")
+    assert (context.items, context.tokens, context.as_text()) == ((), 0, "")
+    with pytest.raises(InvalidInput):
+        memory.context("nell", "choir", token_budget=0)

@@ -1,0 +1,178 @@
+"""Forgetting: what a wish means, what is left, and what the receipt says."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aico import Message
+from aico.data.libsql import EncryptedLibSQLConnection
+from aico.errors import InvalidInput, NotFound
+from aico.testing import FixedClock, temporary_vault
+
+NOON = datetime(2026, 5, 8, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def vault():
+    with temporary_vault(clock=FixedClock(NOON)) as vault:
+        yield vault
+
+
+def test_what_is_about_something_goes_in_every_inflected_form(vault):
+    memory = vault.memory
+    memory.record("nell", "We visited the castles of Lisbon.", conversation="trip")
+    memory.record("nell", "A castle in Lisbon, again.", conversation="later")
+    memory.record("nell", "Lisbon has good bread.", conversation="trip")
+    memory.remember("nell", "Nell likes the Lisbon castle")
+    receipt = memory.forget("nell", about="lisbon castle")
+    assert (len(receipt.messages), len(receipt.facts)) == (2, 1)
+    assert [hit.text for hit in memory.recall("nell", "castle Lisbon")] == ["Lisbon has good bread."]
+    assert receipt.verify()
+    assert receipt.log_cleared
+
+
+def test_a_preview_shows_what_would_go_and_what_is_near_and_removes_nothing(vault):
+    memory = vault.memory
+    memory.record("nell", "The dentist fixed my crown.", conversation="c")
+    memory.record("nell", "The dentist was kind.", conversation="d")
+    preview = memory.forget("nell", about="dentist crown", preview=True)
+    assert [item.text for item in preview.items] == ["The dentist fixed my crown."]
+    assert [hit.text for hit in preview.near] == ["The dentist was kind."]
+    assert len(memory.recall("nell", "dentist")) == 2
+    with pytest.raises(InvalidInput, match="preview"):
+        preview.verify()
+
+
+def test_a_conversation_goes_with_the_facts_drawn_from_it(vault):
+    memory = vault.memory
+    message = memory.record("nell", "I moved to Lisbon.", conversation="c")
+    memory.remember("nell", "Nell lives in Lisbon", source=message)
+    kept = memory.remember("nell", "Nell plays the viola")
+    receipt = memory.forget("nell", conversation="c")
+    assert receipt.removed == {"messages": 1, "facts": 1, "fact_history": 1, "conversations": 1}
+    assert [hit.id for hit in memory.recall("nell", "Nell")] == [kept]
+
+
+def test_a_span_of_time_goes_and_its_borders_stay(vault):
+    memory = vault.memory
+    for day in range(4):
+        memory.record("nell", f"diary of day {day}", conversation="c", at=NOON + timedelta(days=day))
+    memory.forget("nell", since=NOON + timedelta(days=1), until=NOON + timedelta(days=3))
+    assert [moment.text for moment in memory.recent("nell", "c")] == ["diary of day 0", "diary of day 3"]
+
+
+def test_selectors_narrow_each_other_down(vault):
+    memory = vault.memory
+    memory.record("nell", "the secret garden", conversation="c")
+    memory.record("nell", "the secret garden", conversation="d")
+    assert len(memory.forget("nell", about="garden", conversation="d").messages) == 1
+    assert len(memory.recall("nell", "garden")) == 1
+
+
+def test_a_superseded_fact_is_forgotten_too(vault):
+    memory = vault.memory
+    old = memory.remember("nell", "Nell lived with Otto in Lübeck")
+    memory.remember("nell", "Nell lives alone", supersedes=old)
+    assert memory.forget("nell", about="Otto").facts == (old,)
+    assert memory.recall("nell", "Otto", as_of=NOON) == []
+
+
+def test_everything_means_everything_but_the_name(vault):
+    memory = vault.memory
+    memory.record_many("nell", [Message(f"turn {n}", conversation=f"c{n % 3}", source_id=f"s{n}") for n in range(30)])
+    memory.remember("nell", "Nell exists")
+    memory.record("otto", "turn of another", conversation="c0")
+    receipt = memory.forget("nell", everything=True)
+    assert receipt.verify()
+    assert vault.status().rows == {"users": 2, "conversations": 1, "messages": 1, "facts": 0, "erasures": 31}
+    assert memory.recall("otto", "turn")
+    assert memory.recall("nell", "turn") == []
+
+
+def test_importing_the_same_again_does_not_bring_it_back(vault):
+    messages = [Message(f"turn {n}", conversation="c", source_id=f"s{n}") for n in range(5)]
+    ids = vault.memory.record_many("nell", messages)
+    vault.memory.forget("nell", everything=True)
+    assert vault.memory.record_many("nell", messages) == ids
+    assert vault.memory.recent("nell", "c") == []
+
+
+def test_another_process_index_follows(vault):
+    """The index of a second vault on the same folder stands for one of another process: it shares nothing but the disk."""
+    import aico
+    from aico.testing import PASSPHRASE, cheap_settings
+
+    with aico.open(vault.folder, passphrase=PASSPHRASE, settings=cheap_settings()) as other:
+        recorded = vault.memory.record("nell", "the whale in the harbour", conversation="c")
+        assert other.memory.recall("nell", "whale")
+        vault.memory.forget("nell", id=recorded)
+        assert other.memory.recall("nell", "whale") == []
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {},
+        {"everything": True, "about": "x y"},
+        {"id": "00" * 16, "conversation": "c"},
+        {"id": "00" * 16, "everything": True},
+        {"about": "and the of"},
+        {"about": ""},
+        {"since": NOON, "until": NOON},
+        {"since": datetime(2026, 1, 1)},
+    ],
+)
+def test_a_wish_that_names_nothing_or_contradicts_itself_is_refused(vault, wish):
+    vault.memory.record("nell", "something to keep", conversation="c")
+    with pytest.raises(InvalidInput):
+        vault.memory.forget("nell", **wish)
+    assert vault.memory.recall("nell", "keep")
+
+
+@pytest.mark.parametrize("wish", [{"id": "00" * 16}, {"id": "not an id"}])
+def test_an_id_that_is_not_there_is_refused(vault, wish):
+    vault.memory.record("nell", "something to keep", conversation="c")
+    with pytest.raises(NotFound):
+        vault.memory.forget("nell", **wish)
+    with pytest.raises(NotFound):
+        vault.memory.forget("nobody", everything=True)
+
+
+def test_nothing_of_it_is_left_in_any_page_for_the_holder_of_the_keys(vault):
+    """The attack: open every page, free ones too, and every frame of the log with the vault's own keys."""
+    canary = "the parrot knows the combination of the safe"
+    for number in range(40):
+        vault.memory.record("nell", f"{canary} {number} " + "and more words " * 40, conversation=f"parrot {number % 4}")
+        vault.memory.record("nell", f"an ordinary day {number}", conversation="days")
+    assert any(b"parrot" in page for page in every_plain_page(vault.connection))
+    receipt = vault.memory.forget("nell", about="parrot safe")
+    assert len(receipt.messages) == 40
+    assert receipt.log_cleared
+    assert (vault.folder / "data" / "aico.db-wal").stat().st_size == 0
+    assert not any(b"parrot" in page for page in every_plain_page(vault.connection))
+
+
+def every_plain_page(connection: EncryptedLibSQLConnection) -> list[bytes]:
+    """All pages as SQLite sees them, the log's newest versions included, through a serialised copy in memory."""
+    with connection._readers.borrow() as reader:
+        image = reader.serialize("main")
+    return [image[start : start + 4096] for start in range(0, len(image), 4096)]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    texts=st.lists(
+        st.lists(st.sampled_from(["whale", "harbour", "bread", "viola", "snow"]), min_size=1, max_size=4), max_size=8
+    ),
+    about=st.lists(st.sampled_from(["whale", "harbour", "bread"]), min_size=1, max_size=2),
+)
+def test_about_removes_exactly_the_texts_that_hold_every_word(texts, about):
+    with temporary_vault() as vault:
+        for words in texts:
+            vault.memory.record("nell", " ".join(words), conversation="c")
+        vault.memory.record("nell", "bread", conversation="c")
+        vault.memory.forget("nell", about=" ".join(about))
+        left = [moment.text.split() for moment in vault.memory.recent("nell", "c", limit=99)]
+        assert left == [words for words in [*texts, ["bread"]] if not set(about) <= set(words)]

@@ -1,0 +1,216 @@
+"""Writers that are killed at random moments, run inside one child process that forks them: no import is paid twice.
+
+Each writer tells what was acknowledged through a pipe, after the call returned. Its parent kills it with signal 9,
+then lets a fresh process open the database, look for everything acknowledged, and verify every page.
+"""
+
+import os
+import random
+import select
+import signal
+import time
+
+from tests.data.libsql.cases import sealed, text_of
+
+MONEY, ACCOUNTS = 1000, 8
+
+
+def prepare(path: str) -> None:
+    with sealed(path) as connection:
+        connection.execute("CREATE TABLE rows (number INTEGER PRIMARY KEY, text TEXT NOT NULL)")
+        connection.execute("CREATE INDEX rows_by_text ON rows (text)")
+        connection.execute("CREATE TABLE accounts (id INTEGER PRIMARY KEY, money INTEGER NOT NULL)")
+        connection.execute_many(
+            "INSERT INTO accounts VALUES (?, ?)", ((number, MONEY // ACCOUNTS) for number in range(ACCOUNTS))
+        )
+
+
+def kill_storm(path: str, rounds: int, writers: int, seed: int) -> dict:
+    """Kill `writers` processes in each of `rounds`; what was found."""
+    _in_fork(lambda _: prepare(path))
+    chance, acknowledged, errors, slowest = random.Random(seed), set(), [], 0.0
+    for turn in range(rounds):
+        running = [_start(lambda pipe, who=who: _write_for_ever(path, pipe, turn * 10 + who)) for who in range(writers)]
+        time.sleep(chance.uniform(0.02, 0.15))
+        for child, _ in running:
+            os.kill(child, signal.SIGKILL)
+        for child, pipe in running:
+            os.waitpid(child, 0)
+            for line in _lines(pipe):
+                if line.startswith("!"):
+                    errors.append(line)
+                else:
+                    acknowledged.add(int(line))
+        began = time.monotonic()
+        answer = _in_fork(lambda pipe: _examine(path, acknowledged, pipe))
+        slowest = max(slowest, time.monotonic() - began)
+        if answer != "whole":
+            return {"round": turn, "wrong": answer, "acknowledged": len(acknowledged)}
+    return {
+        "kills": rounds * writers,
+        "acknowledged": len(acknowledged),
+        "errors": errors,
+        "wrong": None,
+        "slowest look": round(slowest, 2),
+    }
+
+
+def _write_for_ever(path: str, pipe: int, seed: int) -> None:
+    chance = random.Random(seed)
+    try:
+        with sealed(path, page_cache_kib=chance.choice([40, 400, 4000]), busy_wait_s=60) as connection:
+            while True:
+                number = seed * 1_000_000 + chance.randrange(1_000_000)
+                done = _one_step(connection, chance, number)
+                os.write(pipe, b"".join(b"%d\n" % one for one in done))
+    except BaseException as exc:
+        os.write(pipe, f"! {type(exc).__name__}: {exc}\n".encode())
+
+
+def _one_step(connection, chance: random.Random, number: int) -> list[int]:
+    """One thing a companion does; the rows that are acknowledged by it."""
+    what = chance.random()
+    if what < 0.35:
+        _add(connection, number)
+        return [number]
+    if what < 0.5:
+        connection.write(lambda: _add(connection, number))
+        return [number]
+    if what < 0.65:
+        with connection.transaction():
+            for one in range(number, number + 40):
+                _add(connection, one)
+        return list(range(number, number + 40))
+    if what < 0.75:
+        with connection.transaction():
+            _add(connection, number)
+            try:
+                with connection.transaction():
+                    connection.execute("UPDATE rows SET text = 'never' WHERE number % 7 = 0")
+                    raise KeyError
+            except KeyError:
+                pass
+        return [number]
+    if what < 0.92:
+        one, two = chance.sample(range(ACCOUNTS), 2)
+        with connection.transaction():
+            connection.execute("UPDATE accounts SET money = money - 5 WHERE id = ?", (one,))
+            connection.execute("UPDATE accounts SET money = money + 5 WHERE id = ?", (two,))
+        return []
+    if what < 0.96:
+        connection.clear_log()
+        return []
+    if what < 0.98:
+        connection.execute("VACUUM")
+        return []
+    connection.fetch_all("SELECT text FROM rows ORDER BY text DESC")
+    return []
+
+
+def _add(connection, number: int) -> None:
+    connection.execute("INSERT OR IGNORE INTO rows VALUES (?, ?)", (number, text_of(number)))
+
+
+def _examine(path: str, expected: set[int], pipe: int) -> None:
+    with sealed(path, create=False) as connection:
+        rows = dict(connection.fetch_all("SELECT number, text FROM rows"))
+        wrong = [number for number, text in rows.items() if text != text_of(number)]
+        money = connection.fetch_one("SELECT sum(money) FROM accounts")[0]
+        indexed = connection.fetch_one("SELECT count(*) FROM rows INDEXED BY rows_by_text WHERE text > ''")[0]
+        connection.verify()
+    if lost := expected - set(rows):
+        answer = f"{len(lost)} acknowledged rows lost, such as {min(lost)}"
+    elif wrong or money != MONEY or indexed != len(rows):
+        answer = f"wrong rows {wrong[:3]}, money {money}, indexed {indexed} of {len(rows)}"
+    else:
+        answer = "whole"
+    os.write(pipe, answer.encode() + b"\n")
+
+
+# Rekeying
+
+
+def rekey_storm(path: str, rounds: int, seed: int) -> dict:
+    """Kill a process in the middle of rekeying, again and again; one of the two keys opens everything."""
+    chance, keys, opened = (
+        random.Random(seed),
+        [bytes([1]) * 32, bytes([2]) * 32],
+        {"old key": 0, "new key": 0, "both": 0},
+    )
+    _in_fork(lambda _: _prepare_rekey(path, keys[0]))
+    for turn in range(rounds):
+        child, pipe = _start(lambda pipe: _rekey(path, keys, pipe))
+        select.select([pipe], [], [], 60)
+        time.sleep(chance.uniform(0, 0.12))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        finished = "done" in _lines(pipe)
+        answers = [_in_fork(lambda pipe, key=key: _open_with(path, key, pipe)) for key in keys]
+        if "whole" not in answers or set(answers) - {"whole", "Tampered"} or (finished and answers[1] != "whole"):
+            return {"round": turn, "wrong": answers, "finished": finished}
+        opened["both" if answers == ["whole", "whole"] else "old key" if answers[0] == "whole" else "new key"] += 1
+        if answers[1] == "whole":
+            keys = [keys[1], bytes([3 + turn % 200]) * 32]
+    return {"kills": rounds, "wrong": None, **opened}
+
+
+def _prepare_rekey(path: str, key: bytes) -> None:
+    with sealed(path, key) as connection:
+        connection.execute("CREATE TABLE rows (number INTEGER PRIMARY KEY, text TEXT NOT NULL)")
+        connection.execute_many("INSERT INTO rows VALUES (?, ?)", ((number, text_of(number)) for number in range(3000)))
+
+
+def _rekey(path: str, keys: list[bytes], pipe: int) -> None:
+    with sealed(path, keys[0]) as connection:
+        connection.execute("UPDATE rows SET text = text WHERE number % 3 = 0")  # something in the log
+        os.write(pipe, b"begun\n")
+        connection.rekey(keys[1])
+        os.write(pipe, b"done\n")
+        connection.execute("UPDATE rows SET text = text WHERE number % 2 = 0")
+        time.sleep(60)
+
+
+def _open_with(path: str, key: bytes, pipe: int) -> None:
+    try:
+        with sealed(path, key, create=False) as connection:
+            whole = connection.fetch_all("SELECT number, text FROM rows ORDER BY number") == [
+                (n, text_of(n)) for n in range(3000)
+            ]
+            connection.verify()
+            answer = "whole" if whole else "WRONG"
+    except Exception as exc:
+        answer = type(exc).__name__
+    os.write(pipe, answer.encode() + b"\n")
+
+
+# Forking
+
+
+def _start(work) -> tuple[int, int]:
+    """(process id, where to read what it tells)."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        try:
+            work(writing)
+        except BaseException as exc:
+            os.write(writing, f"raised {type(exc).__name__}: {exc}\n".encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    return child, reading
+
+
+def _in_fork(work) -> str:
+    """What a fork of this process answers."""
+    child, pipe = _start(work)
+    answer = "".join(_lines(pipe))
+    _, status = os.waitpid(child, 0)
+    return answer if not os.WIFSIGNALED(status) else f"signal {os.WTERMSIG(status)}"
+
+
+def _lines(pipe: int) -> list[str]:
+    """All that was told before the pipe was closed; a last line cut by the kill was not told."""
+    with os.fdopen(pipe) as opened:
+        return [line.strip() for line in opened if line.endswith("\n")]
