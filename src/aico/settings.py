@@ -14,7 +14,7 @@ from aico.clock import Clock, SystemClock
 from aico.errors import InvalidInput
 
 HOME_VARIABLE = "AICO_HOME"
-PASSPHRASE_FILE_VARIABLE = "AICO_PASSPHRASE_FILE"
+PASSPHRASE_FILE_VARIABLE = "AICO_PASSPHRASE_FILE"  # noqa: S105  # a name, no passphrase
 CONFIG_FILE = "config.toml"
 
 

@@ -52,19 +52,22 @@ def open_vault(
     """
     folder = vault_folder(path)
     secret = Passphrase(passphrase) if passphrase is not None else _passphrase_from_file()
-    if not (folder / VAULT_FILE).exists():
-        if not create:
-            raise NotFound(f"there is no vault in {folder}", hint="`aico init` makes one")
-        _check_may_become_a_vault(folder)
-        if secret is None:
-            raise KeyslotMissing(
-                "a new vault needs a passphrase; nothing was made",
-                hint="pass passphrase=…, or set AICO_PASSPHRASE_FILE",
-            )
-        _create(folder, secret, settings or load_settings(folder))
-    _check_ownership(folder)
-    vault_file = VaultFile.read(folder / VAULT_FILE)
-    chosen = settings or load_settings(folder)
+    try:
+        if not (folder / VAULT_FILE).exists():
+            if not create:
+                raise NotFound(f"there is no vault in {folder}", hint="`aico init` makes one")
+            _check_may_become_a_vault(folder)
+            if secret is None:
+                raise KeyslotMissing(
+                    "a new vault needs a passphrase; nothing was made",
+                    hint="pass passphrase=…, or set AICO_PASSPHRASE_FILE",
+                )
+            _create(folder, secret, settings or load_settings(folder))
+        _check_ownership(folder)
+        vault_file = VaultFile.read(folder / VAULT_FILE)
+        chosen = settings or load_settings(folder)
+    except OSError as exc:
+        raise storage_error(exc, folder, "nothing was changed") from exc
     return Vault(folder, vault_file, _unlock(vault_file, secret), chosen)
 
 
@@ -227,9 +230,9 @@ def _unlock(vault_file: VaultFile, secret: Passphrase | None) -> Unlocked:
 
 
 def _check_ownership(folder: Path) -> None:
-    """A folder of another user may be changed, or read, behind our back."""
-    for place in (folder, folder / VAULT_FILE):
-        if place.stat().st_uid != os.geteuid():
+    """What belongs to another user may be changed, or put back as it was, behind our back."""
+    for place in (folder, folder / VAULT_FILE, folder / DATA_FOLDER, folder / DATA_FOLDER / DATABASE):
+        if place.exists() and place.stat().st_uid != os.geteuid():
             raise UnlockError(
                 f"{place} belongs to another user; nothing was changed",
                 hint="open it as its owner, or change the owner",

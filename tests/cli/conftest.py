@@ -67,6 +67,16 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
 
+    def interrupt(self) -> None:
+        """Press Ctrl-C, and again as a person would where it fell between two steps of the program and went by."""
+        for _ in range(20):
+            self.type("\x03")
+            try:
+                self.process.wait(1)
+                return
+            except subprocess.TimeoutExpired:
+                continue
+
     def finish(self) -> int:
         """The exit code, once all was read."""
         while self._read():

@@ -117,7 +117,7 @@ def test_an_interrupted_question_leaves_a_vault_without_a_phrase_that_nobody_saw
 ) -> None:
     screen = Terminal("init", "--recovery")
     screen.wait_for("[y/N]")
-    screen.type("\x03")
+    screen.interrupt()
     assert screen.finish() == 130
     assert run_json("status")["keyslots"] == ["passphrase"]
 

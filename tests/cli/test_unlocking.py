@@ -140,7 +140,7 @@ def test_control_c_at_the_prompt_ends_with_130_and_one_line(
     with (tmp_path / "errors").open("w+") as errors:
         screen = Terminal("status", stderr=errors)
         screen.wait_for("phrase: ")
-        screen.type("\x03")
+        screen.interrupt()
         assert screen.finish() == 130
         errors.seek(0)
         assert errors.read() == "aico: interrupted; what was acknowledged is kept, nothing else was done\n"

@@ -8,6 +8,7 @@ A small server forks for every copy: what crashes or hangs is only that fork.
     python -m tests.crash.judge         one JSON request a line on standard input, one JSON answer a line on standard output
 """
 
+import importlib
 import json
 import os
 import select
@@ -101,7 +102,8 @@ def _in_fork(kind: str, folder: str) -> str:
 
 
 def _main() -> None:
-    import tests.data.libsql.cases  # noqa: F401  # loaded once, for all forks
+    for name in ("aico.vault", "aico.testing", "tests.data.libsql.cases"):
+        importlib.import_module(name)  # once, for all forks
 
     for line in sys.stdin:
         print(json.dumps(_in_fork(*json.loads(line))), flush=True)

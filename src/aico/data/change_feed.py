@@ -4,19 +4,19 @@ from aico.data.libsql import LibSQLConnection
 
 
 class ChangeFeed:
-    """Reads `change_feed`. Its rows are written by triggers that the schema registry generates."""
+    """Reads what is committed of `change_feed`. Its rows are written by triggers that the schema registry generates."""
 
     def __init__(self, connection: LibSQLConnection) -> None:
         self._connection = connection
 
     def newest(self) -> int:
         """The number of the last change, 0 before the first. Costs a few microseconds."""
-        row = self._connection.fetch_one("SELECT max(number) FROM change_feed")
-        return (row[0] if row else None) or 0
+        [(newest,)] = self._connection.fetch_committed("SELECT max(number) FROM change_feed")
+        return newest or 0
 
     def deleted_between(self, after: int, up_to: int) -> list[bytes]:
         """The ids of rows deleted in (after, up_to]. Such a row may have been written again since."""
-        rows = self._connection.fetch_all(
+        rows = self._connection.fetch_committed(
             "SELECT key FROM change_feed WHERE number > ? AND number <= ? AND column_mask = 0", (after, up_to)
         )
         return [key for (key,) in rows]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from aico import Message
 from aico.data.libsql import EncryptedLibSQLConnection
-from aico.errors import InvalidInput, NotFound
+from aico.errors import InvalidInput, NotFound, StorageError
 from aico.testing import FixedClock, temporary_vault
 
 NOON = datetime(2026, 5, 8, 12, 0, tzinfo=UTC)
@@ -176,3 +176,21 @@ def test_about_removes_exactly_the_texts_that_hold_every_word(texts, about):
         vault.memory.forget("nell", about=" ".join(about))
         left = [moment.text.split() for moment in vault.memory.recent("nell", "c", limit=99)]
         assert left == [words for words in [*texts, ["bread"]] if not set(about) <= set(words)]
+
+
+def test_what_a_rolled_back_transaction_recorded_never_enters_the_index(vault):
+    """A view that had read it would hold a phantom, and skip the change that takes its number."""
+    with pytest.raises(KeyError), vault.connection.transaction():
+        vault.memory.record("nell", "a phantom in the attic", conversation="c")
+        assert vault.memory.recall("nell", "phantom") == []
+        raise KeyError
+    vault.memory.record("nell", "a whale in the harbour", conversation="c")
+    assert vault.memory.recall("nell", "phantom") == []
+    assert len(vault.memory.recall("nell", "whale")) == 1
+
+
+def test_forgetting_inside_a_transaction_is_refused(vault):
+    vault.memory.record("nell", "a whale in the harbour", conversation="c")
+    with pytest.raises(StorageError), vault.connection.transaction():
+        vault.memory.forget("nell", about="whale")
+    assert vault.memory.recall("nell", "whale")

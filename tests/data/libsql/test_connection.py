@@ -3,6 +3,7 @@
 import threading
 from datetime import datetime
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -503,7 +504,7 @@ def test_after_a_rekey_the_old_key_opens_nothing_however_often(tmp_path):
     path = tmp_path / "aico.db"
     with EncryptedLibSQLConnection(path, keys[0]) as connection:
         connection.execute("CREATE TABLE t (a)")
-    for old, new in zip(keys, keys[1:], strict=False):
+    for old, new in pairwise(keys):
         for part in range(3):  # pages of several sessions
             with EncryptedLibSQLConnection(path, old) as connection:
                 connection.execute(f"CREATE TABLE t{part}_{old[0]} (a)")

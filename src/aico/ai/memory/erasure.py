@@ -13,7 +13,7 @@ from aico.data.conversations import ConversationRepository, Moment
 from aico.data.facts import Fact, FactRepository
 from aico.data.libsql import LibSQLConnection
 from aico.data.row_ids import parsed_id
-from aico.errors import InvalidInput, NotFound
+from aico.errors import InvalidInput, NotFound, StorageError
 
 NEAR_LIMIT = 5
 
@@ -105,6 +105,8 @@ class Eraser:
         Raises InvalidInput, or NotFound for an id that is not the user's; nothing is removed then.
         """
         wish.check()
+        if self._connection.in_transaction:  # what it holds uncommitted could not be found
+            raise StorageError("forget is a transaction of its own; nothing was forgotten", hint="end yours first")
         receipt_id, at = self._ids.new_id(), self._ids.now_us()
         with self._connection.transaction():  # nobody records between the choice and the removal
             chosen = self._select(user_id, wish)

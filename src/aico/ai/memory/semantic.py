@@ -114,15 +114,15 @@ class SemanticMemoryStore:
             f"{_MESSAGES} JOIN conversations c ON c.id = m.conversation_id "
             "WHERE c.user_id = ? AND m.user_id = c.user_id ORDER BY m.conversation_id, m.at, m.position"
         )
-        yield from map(_document_of_message, self._connection.fetch_all(in_order, (user_id,)))
-        yield from map(_document_of_fact, self._connection.fetch_all(f"{_FACTS} WHERE x.user_id = ?", (user_id,)))
+        yield from map(_document_of_message, self._connection.fetch_committed(in_order, (user_id,)))
+        yield from map(_document_of_fact, self._connection.fetch_committed(f"{_FACTS} WHERE x.user_id = ?", (user_id,)))
 
     def _changed_documents(self, user_id: bytes, after: int, up_to: int) -> Iterable[Document]:
         parameters = (after, up_to, user_id)
         messages = f"{_MESSAGES} {_CHANGED.format(table='messages')} m.id WHERE m.user_id = ?"
-        yield from map(_document_of_message, self._connection.fetch_all(messages, parameters))
+        yield from map(_document_of_message, self._connection.fetch_committed(messages, parameters))
         facts = f"{_FACTS} {_CHANGED.format(table='facts')} x.id WHERE x.user_id = ?"
-        yield from map(_document_of_fact, self._connection.fetch_all(facts, parameters))
+        yield from map(_document_of_fact, self._connection.fetch_committed(facts, parameters))
 
 
 class _UserView:

@@ -2,9 +2,11 @@
 
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 
 import apsw
+
+from aico.errors import Busy
 
 DUE_PAGES = 1000
 """SQLite's own default; a checkpoint of so many pages takes some 60 ms."""
@@ -13,7 +15,7 @@ OVERDUE_PAGES = 8 * DUE_PAGES
 
 
 class Checkpointer:
-    """One thread with its own connection, started when first needed. A failed checkpoint loses nothing and comes again."""
+    """One thread, started when first needed, with a connection of its own for each. A failed checkpoint loses nothing and comes again."""
 
     def __init__(
         self,
@@ -45,23 +47,20 @@ class Checkpointer:
         return apsw.SQLITE_OK
 
     def _run(self) -> None:
-        connection = self._connect()
-        try:
-            while True:
-                self._due.wait()
-                self._due.clear()  # before looking: what is asked for from here on is seen in the next round
-                if self._stopping:
-                    return
-                self._checkpoint(connection)
-        finally:
-            connection.close()
+        while True:
+            self._due.wait()
+            self._due.clear()  # before looking: what is asked for from here on is seen in the next round
+            if self._stopping:
+                return
+            self._checkpoint()
 
-    def _checkpoint(self, connection: apsw.Connection) -> None:
+    def _checkpoint(self) -> None:
         try:
-            if self._log_pages < OVERDUE_PAGES:
-                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            else:
-                with self._exclusive():
-                    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
-        except apsw.Error:
+            with closing(self._connect()) as connection:
+                if self._log_pages < OVERDUE_PAGES:
+                    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                else:
+                    with self._exclusive():
+                        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+        except (apsw.Error, Busy):
             return  # busy, or a full disk that the next commit will report; the log still holds everything

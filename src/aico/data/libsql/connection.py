@@ -13,7 +13,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
@@ -179,9 +179,7 @@ class LibSQLConnection:
         _first_word(sql)
         remaining = iter(rows)
         with self.transaction():
-            while some := list(
-                islice(remaining, _ROWS_AT_ONCE)
-            ):  # drawn out here: errors of `rows` stay the caller's own
+            while some := list(islice(remaining, _ROWS_AT_ONCE)):  # drawn here: errors of `rows` stay the caller's own
                 with self._translated:
                     self._writing.check_alive()
                     _guarded_cursor(self._writing.connection, sql).executemany(sql, some)
@@ -203,40 +201,46 @@ class LibSQLConnection:
         """All rows, in memory."""
         return self._on_right_connection(_rows, sql, parameters)
 
+    def fetch_committed(self, sql: str, parameters: Parameters = ()) -> list[Row]:
+        """All rows as they are committed, also inside a transaction: what a view may build on."""
+        with self._usable(), self._readers.borrow() as reader:
+            return _rows(reader, sql, parameters)
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the calling thread is inside a transaction of this connection."""
+        return self._writing.inside
+
     def _on_right_connection(
         self, run: Callable[[apsw.Connection, str, Parameters], T], sql: str, parameters: Parameters
     ) -> T:
-        """Reads go to the pool, writes to the write connection, and so does everything inside a transaction.
-
-        Without context managers of generators: this stands around every statement.
-        """
+        """Reads go to the pool, writes to the write connection, and so does everything inside a transaction."""
         kind = _first_word(sql)
         self._check_usable()
+        writing = self._writing
         with self._translated:
-            if self._writing.inside:
-                self._writing.check_alive()
-                return run(self._writing.connection, sql, parameters)
+            if writing.inside:
+                writing.check_alive()
+                return run(writing.connection, sql, parameters)
             if kind in _READS:
                 reader = self._readers.take()
                 try:
                     return run(reader, sql, parameters)
                 finally:
                     self._readers.give_back(reader)
-            with self._writing.exclusive() if kind in _OUTSIDE_TRANSACTIONS else self._writing.transaction():
-                return run(self._writing.connection, sql, parameters)
+            with writing.exclusive() if kind in _OUTSIDE_TRANSACTIONS else writing.transaction():
+                return run(writing.connection, sql, parameters)
 
     # Transactions
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> AbstractContextManager[None]:
         """Everything in the block is durable when it ends, or taken back whole and the error re-raised.
 
         Begins at once (BEGIN IMMEDIATE), so it waits for its turn here and never in the middle. Inside another
         transaction of the same thread it is a savepoint. Raises Busy if the turn does not come.
         """
         self._check_usable()
-        with self._writing.transaction():
-            yield
+        return self._writing.transaction()
 
     def write(self, work: Callable[[], T]) -> T:
         """Run `work` in a transaction that it may share with what other threads write at this moment.

@@ -16,7 +16,6 @@ _CALLERS_FAULT = (
     apsw.TooBigError,
     apsw.BindingsError,
     apsw.AuthError,
-    apsw.ReadOnlyError,
 )
 
 

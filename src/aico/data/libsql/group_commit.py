@@ -109,7 +109,7 @@ class GroupCommit:
             for job in batch:
                 self._run(job, alone=len(batch) == 1)
             self._transactions.commit()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # handed to each caller, who raises it
             self._transactions.roll_back()
             for job in batch:
                 job.error = error
@@ -134,5 +134,5 @@ class GroupCommit:
                 job.value = job.work()
         except KeyboardInterrupt:  # sent to the leader's thread, whoever's work it was running
             raise
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # handed to the caller whose work raised it
             job.error = error

@@ -169,6 +169,7 @@ class WalFile(_SealedFile):
         self._page_size = self._cipher.page_size
         self._frame_size = FRAME_HEADER + self._page_size
         self._frame = memoryview(bytearray(self._frame_size))  # the last one opened; its reserved bytes stay zero
+        self._opened, self._page = self._frame[:-TRAILER_BYTES], self._frame[FRAME_HEADER:]
         self._plain = memoryview(bytearray(self._frame_size - TRAILER_BYTES))
         self._sealed = memoryview(bytearray(self._frame_size))
         self._held_back: tuple[int, bytes] | None = None  # (offset, header) of an append whose page comes next
@@ -178,27 +179,31 @@ class WalFile(_SealedFile):
     def xRead(self, amount: int, offset: int) -> Any:  # bytes or a view of the buffer: APSW copies
         if offset + amount <= WAL_HEADER:
             return super().xRead(amount, offset)
-        index, start = divmod(offset - WAL_HEADER, self._frame_size)
-        if index < 0 or (start, amount) not in ((0, self._frame_size), (FRAME_HEADER, self._page_size), (16, 8)):
-            raise apsw.IOError(f"unknown WAL read: {amount} bytes at {offset}")
-        base = offset - start
-        frame = self._open_frame(base)
-        if start == 0:
+        start = (offset - WAL_HEADER) % self._frame_size
+        frame = self._open_frame(base := offset - start)
+        if start == 0 and amount == self._frame_size:
             return self._frame_for_recovery(frame, base)
+        whole_page = start == FRAME_HEADER and amount == self._page_size
+        if not whole_page and (start, amount) != (16, 8):
+            raise apsw.IOError(f"unknown WAL read: {amount} bytes at {offset}")
         if frame is None or not self._is_current(frame):
             raise _tampered_frame(base, self._frame_size)
-        return frame[start : start + amount]
+        return self._page if whole_page else frame[start : start + amount]
 
     def xWrite(self, data: Any, offset: int) -> None:
-        index, start = divmod(offset - WAL_HEADER, self._frame_size)
-        base, size, data = offset - start, len(data), memoryview(data)
-        if (offset, size) == (0, WAL_HEADER):
+        size, start = len(data), (offset - WAL_HEADER) % self._frame_size
+        if (
+            start == FRAME_HEADER
+            and size == self._page_size
+            and offset > WAL_HEADER
+            and data[-TRAILER_BYTES:] == UNUSED
+        ):
+            self._write_page(data, offset - FRAME_HEADER)
+        elif start == 0 and size == FRAME_HEADER and offset >= WAL_HEADER:
+            self._write_header(bytes(data), offset)
+        elif offset == 0 and size == WAL_HEADER:
             self._salts = bytes(data[16:24])
             super().xWrite(data, 0)
-        elif index >= 0 and (start, size) == (0, FRAME_HEADER):
-            self._write_header(bytes(data), base)
-        elif index >= 0 and (start, size) == (FRAME_HEADER, self._page_size) and data[-TRAILER_BYTES:] == UNUSED:
-            self._write_page(data, base)
         else:
             raise apsw.IOError(f"unknown WAL write: {size} bytes at {offset}")
 
@@ -210,7 +215,7 @@ class WalFile(_SealedFile):
             self._held_back = (base, header)
         self._last_whole_read = -1
 
-    def _write_page(self, page: memoryview, base: int) -> None:
+    def _write_page(self, page: Any, base: int) -> None:
         where, header = self._held_back or (-1, b"")
         self._held_back = None
         if where != base:
@@ -233,24 +238,25 @@ class WalFile(_SealedFile):
         if len(raw) != self._frame_size:
             return None
         try:
-            self._cipher.open_into(raw, _frame_place(base), self._frame[:-TRAILER_BYTES])
+            self._cipher.open_into(raw, b"aico wal 1" + base.to_bytes(8, "big"), self._opened)
         except NotSealed:
             return None
         return self._frame
 
-    def _seal_frame(self, header: bytes, page: memoryview, base: int) -> None:
+    def _seal_frame(self, header: bytes, page: Any, base: int) -> None:
         if header[8:16] == bytes(8):
             # Once a spilled page was rewritten, SQLite fills the salts in at commit only; the frame must name
             # its run of the log now, or we would refuse our own frame.
             header = header[:8] + bytes(super().xRead(8, 16)) + header[16:]
         plain = self._plain
-        plain[:FRAME_HEADER], plain[FRAME_HEADER:] = header, page[:-TRAILER_BYTES]
-        self._cipher.seal_into(plain, _frame_place(base), self._sealed)
+        plain[:FRAME_HEADER], plain[FRAME_HEADER:] = header, memoryview(page)[:-TRAILER_BYTES]
+        self._cipher.seal_into(plain, b"aico wal 1" + base.to_bytes(8, "big"), self._sealed)
         super().xWrite(self._sealed, base)
 
     def _is_current(self, frame: memoryview) -> bool:
-        if frame[8:16] != self._salts:  # a frame of an older log, put here? Or the log was restarted
-            self._salts = bytes(super().xRead(8, 16))
+        if frame[8:16] == self._salts:
+            return True
+        self._salts = bytes(super().xRead(8, 16))  # a frame of an older log, put here? Or the log was restarted
         return frame[8:16] == self._salts
 
     def _commit_and_more_follow(self, base: int) -> bool:
@@ -391,10 +397,6 @@ def _beside_sqlite(database: str) -> Iterator[apsw.VFSFile]:
 
 def _page_place(number: int) -> bytes:
     return b"aico page 1" + number.to_bytes(8, "big")
-
-
-def _frame_place(base: int) -> bytes:
-    return b"aico wal 1" + base.to_bytes(8, "big")
 
 
 def _tampered_page(number: int) -> PageTampered:

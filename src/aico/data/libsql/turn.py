@@ -7,7 +7,6 @@ two seconds. Here whoever waits next holds the door, the kernel keeps the queue,
 import fcntl
 import os
 import threading
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -48,9 +47,11 @@ class Turn:
         self._door = self._turn = -1
 
     def _take(self, descriptor: int) -> None:
-        with suppress(BlockingIOError):
+        try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
+        except BlockingIOError:
+            pass
         if not _QueuedLock(descriptor).wait(self._wait_s):
             raise Busy(
                 f"another process kept {self._database.name} for {self._wait_s:g} s; nothing was written",

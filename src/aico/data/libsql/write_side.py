@@ -23,12 +23,12 @@ class WriteSide:
         self._database = database
         self._turn = turn
         self._lock = threading.Lock()
-        self._of_thread = threading.local()
+        self._of_thread = _OfThread()
 
     @property
     def inside(self) -> bool:
         """Whether the calling thread is inside a transaction."""
-        return getattr(self._of_thread, "inside", False)
+        return self._of_thread.inside
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -102,3 +102,7 @@ class WriteSide:
         """Errors are translated here, around each statement: those of a caller's block stay the caller's own."""
         with translated(self._database):
             self.connection.execute(sql)
+
+
+class _OfThread(threading.local):
+    inside = False

@@ -1,0 +1,132 @@
+"""Opens a vault with nothing of ours: only the words of `docs/format.md`, and a library for the ciphers.
+
+Imports nothing from `aico` on purpose, so it proves that the description says everything. Reads a vault that was closed
+cleanly: its log is empty then, and the database file holds every page.
+"""
+
+import base64
+import hashlib
+import json
+import sqlite3
+import struct
+import unicodedata
+from pathlib import Path
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+
+def open_vault(folder: Path, secret: str) -> sqlite3.Connection:
+    """The whole database of the vault, in memory and in the clear, from a passphrase or the 24 words."""
+    vault = json.loads((folder / "vault.json").read_bytes())
+    root = root_key(vault, secret)
+    check_seal(vault, root)
+    database_key = hkdf(root, b"aico 1 database pages")
+    image = decrypted_database((folder / "data" / "aico.db").read_bytes(), database_key, vault["generation"])
+    connection = sqlite3.connect(":memory:")
+    connection.deserialize(image)
+    return connection
+
+
+def natural_key(folder: Path, secret: str) -> bytes:
+    """The key that names rows, sealed beside the keyslots."""
+    vault = json.loads((folder / "vault.json").read_bytes())
+    values = hkdf(root_key(vault, secret), b"aico 1 sealed values")
+    return opened(values, unbase64(vault["natural_key"]), "natural key", vault["vault_id"])
+
+
+def root_key(vault: dict, secret: str) -> bytes:
+    """Unwrapped from the first keyslot that the secret opens."""
+    for slot in vault["keyslots"]:
+        salt, cost = unbase64(slot["salt"]), slot["argon2id"]
+        if slot["kind"] == "passphrase":
+            wrapping = Argon2id(
+                salt=salt, length=32, iterations=cost["passes"], lanes=cost["lanes"], memory_cost=cost["memory_kib"]
+            ).derive(unicodedata.normalize("NFC", secret).encode())
+        elif slot["kind"] == "recovery" and len(secret.split()) == 24:
+            wrapping = hkdf(entropy_of(secret), b"aico 1 recovery slot", salt)
+        else:
+            continue
+        cost_text = json.dumps(cost, separators=(",", ":")).encode()
+        place = (
+            "keyslot",
+            vault["format"],
+            vault["vault_id"],
+            slot["id"],
+            slot["kind"],
+            slot["generation"],
+            salt,
+            cost_text,
+        )
+        try:
+            return opened(wrapping, unbase64(slot["wrapped"]), *place)
+        except Exception:  # not this slot's secret
+            continue
+    raise ValueError("the secret opens no keyslot")
+
+
+def check_seal(vault: dict, root: bytes) -> None:
+    """The whole document, with an empty seal, is what the seal was made over."""
+    bare = json.dumps({**vault, "seal": ""}, separators=(",", ":")).encode()
+    assert opened(hkdf(root, b"aico 1 vault.json"), unbase64(vault["seal"]), "vault.json", bare) == b""
+
+
+def opened(key: bytes, sealed: bytes, *place: str | bytes | int) -> bytes:
+    """A sealed value: version 1, generation 2, nonce 12, ciphertext, tag 16; bound to its place."""
+    version, generation = struct.unpack(">BH", sealed[:3])
+    assert (version, generation) == (1, 1)
+    bound = b""
+    for part in place:
+        kind, data = (
+            (b"s", part.encode())
+            if isinstance(part, str)
+            else (b"b", part)
+            if isinstance(part, bytes)
+            else (b"i", str(part).encode())
+        )
+        bound += kind + struct.pack(">I", len(data)) + data
+    return AESGCM(key).decrypt(sealed[3:15], sealed[15:], sealed[:3] + bound)
+
+
+def decrypted_database(content: bytes, database_key: bytes, generation: int) -> bytes:
+    """A plain SQLite file: every page opened, its 32 reserved bytes zero, the salt replaced by SQLite's magic."""
+    salt = content[:16]
+    page_size, pages = 1 << salt[0], []
+    assert len(content) % page_size == 0
+    for number in range(len(content) // page_size):
+        page = content[number * page_size : (number + 1) * page_size]
+        start = 0 if number else 16
+        sealed, nonce, session = page[start:-16], page[-16:-4], page[-4:]
+        assert session[0] == generation & 0xFF
+        key = hkdf(database_key, b"aico 1 page key" + session, salt)
+        plain = AESGCM(key).decrypt(nonce, sealed, b"aico page 1" + struct.pack(">Q", number) + salt)
+        pages.append((b"" if number else b"SQLite format 3\0") + plain + bytes(32))
+    image = bytearray(b"".join(pages))
+    assert image[20] == 32  # reserved bytes of each page, in SQLite's own header
+    image[18:20] = b"\x01\x01"  # from WAL to rollback journal: an image in memory has no log
+    return bytes(image)
+
+
+def hkdf(key: bytes, info: bytes, salt: bytes | None = None) -> bytes:
+    """32 bytes by HKDF-SHA256 (RFC 5869)."""
+    return HKDF(SHA256(), 32, salt, info).derive(key)
+
+
+def entropy_of(words: str) -> bytes:
+    """The 256 bits of a BIP-39 phrase: 24 numbers of 11 bits, the last 8 bits a checksum."""
+    import mnemonic  # only its list of words
+
+    listed = (Path(mnemonic.__file__).parent / "wordlist" / "english.txt").read_text().split()
+    bits = 0
+    for word in words.lower().split():
+        bits = bits << 11 | listed.index(word)
+    entropy = (bits >> 8).to_bytes(32, "big")
+    assert bits & 0xFF == hashlib.sha256(entropy).digest()[0]
+    return entropy
+
+
+def unbase64(text: str) -> bytes:
+    """Bytes as they lie in JSON."""
+    return base64.b64decode(text, validate=True)

@@ -1,0 +1,73 @@
+"""The bytes on the disk are what the description says: a decryptor that shares no code with us reads a vault."""
+
+import ast
+import hashlib
+from pathlib import Path
+
+import pytest
+
+import aico
+from aico.testing import PASSPHRASE, cheap_settings
+from tests.independent import decryptor
+
+TEXTS = ["I moved to Lisbon in May.", "Ich habe Äpfel gekauft.", "引っ越しました。", "x" * 10_000, "with \0 NUL"]
+
+
+@pytest.fixture(scope="module")
+def vault(tmp_path_factory):
+    """(folder, ids of the messages, recovery phrase) of a vault that was closed cleanly."""
+    folder = tmp_path_factory.mktemp("independent") / "vault"
+    with aico.open(folder, passphrase=PASSPHRASE, settings=cheap_settings()) as open_vault:
+        ids = [
+            open_vault.memory.record("mia", text, conversation="c1", source_id=str(number))
+            for number, text in enumerate(TEXTS)
+        ]
+        ids += [open_vault.memory.record("mia", f"message {number}", conversation="c2") for number in range(500)]
+        phrase = open_vault.keys.add_recovery_phrase()
+    return folder, ids, phrase
+
+
+def test_it_shares_no_code_with_us():
+    tree = ast.parse(Path(decryptor.__file__).read_text())
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert not {name for name in imported if name.partition(".")[0] in ("aico", "apsw", "tests")}
+
+
+@pytest.mark.parametrize("way", ["passphrase", "recovery phrase", "recovery phrase in capitals"])
+def test_every_message_is_read_from_the_bytes_alone(vault, way):
+    folder, ids, phrase = vault
+    secret = {"passphrase": PASSPHRASE, "recovery phrase": phrase, "recovery phrase in capitals": phrase.upper()}[way]
+    database = decryptor.open_vault(folder, secret)
+    found = database.execute("SELECT lower(hex(id)), text FROM messages ORDER BY position").fetchall()
+    assert found == list(zip(ids, [*TEXTS, *(f"message {number}" for number in range(500))], strict=True))
+    assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert database.execute("SELECT name FROM users").fetchall() == [("mia",)]
+    database.close()
+
+
+def test_the_ids_of_named_rows_follow_from_the_natural_key(vault):
+    folder, ids, _ = vault
+    key = decryptor.natural_key(folder, PASSPHRASE)
+
+    def named(table: bytes, *parts: str | bytes | int) -> bytes:
+        encoded = b""
+        for part in parts:
+            kind, data = (
+                (b"s", part.encode())
+                if isinstance(part, str)
+                else (b"b", part)
+                if isinstance(part, bytes)
+                else (b"i", str(part).encode())
+            )
+            encoded += kind + len(data).to_bytes(4, "big") + data
+        return hashlib.blake2b(encoded, digest_size=16, key=key, person=table).digest()
+
+    conversation = named(b"conversations", named(b"users", "mia", 0), "c1")
+    assert [named(b"messages", conversation, str(number)).hex() for number in range(len(TEXTS))] == ids[: len(TEXTS)]
+
+
+def test_another_secret_opens_nothing(vault):
+    folder, _, _ = vault
+    with pytest.raises(ValueError, match="no keyslot"):
+        decryptor.open_vault(folder, "wrong")
