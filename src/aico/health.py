@@ -1,16 +1,15 @@
 """What a vault holds, and whether all is well with it: `aico status` and `aico doctor`."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from aico.data.libsql import LibSQLConnection
 from aico.errors import AicoError, KeyringUnavailable
 from aico.security import keyring
 from aico.settings import CONFIG_FILE
-
-if TYPE_CHECKING:
-    from aico.vault import Vault
+from aico.views import Views
 
 _COUNTED = ("users", "conversations", "messages", "facts", "erasures")
 
@@ -37,37 +36,34 @@ class Finding:
     hint: str = ""
 
 
-def status_of(vault: "Vault") -> Status:
+def status_of(folder: Path, *, vault_format: int, keyslots: Sequence[str], connection: LibSQLConnection) -> Status:
     """Counts, keyslots and size on disk."""
-    rows = {table: vault.connection.fetch_all(f"SELECT count(*) FROM {table}")[0][0] for table in _COUNTED}
-    size = sum(path.stat().st_size for path in vault.folder.rglob("*") if path.is_file())
-    return Status(vault.folder, vault.format, vault.connection.engine, list(vault.keys.slots()), rows, size)
+    rows = {table: connection.fetch_all(f"SELECT count(*) FROM {table}")[0][0] for table in _COUNTED}
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return Status(folder, vault_format, connection.engine, list(keyslots), rows, size)
 
 
-def examine(vault: "Vault") -> list[Finding]:
+def examine(folder: Path, *, keyslots: Sequence[str], connection: LibSQLConnection, views: Views) -> list[Finding]:
     """Every examination there is, in the order of what matters most. Reads the whole database."""
+    anchor = "no commit anchor in format 0: an older copy of the whole folder cannot be told from the newest"
     return [
-        _pages(vault),
-        _permissions(vault.folder),
-        _leftovers(vault.folder),
-        Finding("keyslots", True, f"the vault can be unlocked by: {', '.join(vault.keys.slots())}"),
-        _keyring(vault),
-        Finding("engine", True, f"{vault.connection.engine}; a changed byte is detected"),
-        Finding(
-            "freshness",
-            True,
-            "no commit anchor in format 0: an older copy of the whole folder cannot be told from the newest",
-        ),
+        _pages(connection),
+        _permissions(folder),
+        _leftovers(folder),
+        Finding("keyslots", True, f"the vault can be unlocked by: {', '.join(keyslots)}"),
+        _keyring(needed="keyring" in keyslots),
+        Finding("engine", True, f"{connection.engine}; a changed byte is detected"),
+        Finding("freshness", True, anchor),
         *(
             Finding(view.name, True, f"{view.lag} changes behind; it reads on before it answers")
-            for view in vault.views.status()
+            for view in views.status()
         ),
     ]
 
 
-def _pages(vault: "Vault") -> Finding:
+def _pages(connection: LibSQLConnection) -> Finding:
     try:
-        vault.connection.verify()
+        connection.verify()
     except AicoError as exc:
         return Finding("pages", False, str(exc), exc.hint)
     return Finding("pages", True, "every page opens under the vault's keys and the structure is sound")
@@ -100,8 +96,7 @@ def _leftovers(folder: Path) -> Finding:
     return Finding("leftovers", True, "nothing of an interrupted step is left")
 
 
-def _keyring(vault: "Vault") -> Finding:
-    needed = "keyring" in vault.keys.slots()
+def _keyring(*, needed: bool) -> Finding:
     try:
         return Finding("keyring", True, f"{keyring.backend_name()} is available")
     except KeyringUnavailable as exc:

@@ -143,11 +143,11 @@ class Vault:
 
     def status(self) -> Status:
         """What the vault holds and how it is unlocked."""
-        return status_of(self)
+        return status_of(self.folder, vault_format=self.format, keyslots=self.keys.slots(), connection=self.connection)
 
     def doctor(self) -> list[Finding]:
         """Examine folder, keys, every page and the views. Takes time with the size of the vault."""
-        return examine(self)
+        return examine(self.folder, keyslots=self.keys.slots(), connection=self.connection, views=self.views)
 
     def close(self) -> None:
         """Give everything back. May be called twice."""

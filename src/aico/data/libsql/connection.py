@@ -18,7 +18,7 @@ from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, overload
+from typing import Literal, Self, TypeVar
 
 import apsw
 
@@ -27,6 +27,7 @@ from aico.data.libsql.engine_errors import translated
 from aico.data.libsql.group_commit import GroupCommit
 from aico.data.libsql.pages import DatabaseKeys, SoleKey
 from aico.data.libsql.readers import Readers
+from aico.data.libsql.rows import Result, Row, row_type
 from aico.data.libsql.sealed_vfs import SealedVFS, connect, create_database
 from aico.data.libsql.turn import Turn
 from aico.data.libsql.write_side import WriteSide
@@ -44,59 +45,6 @@ _READS = frozenset({"SELECT", "VALUES", "EXPLAIN"})
 _OUTSIDE_TRANSACTIONS = frozenset({"PRAGMA", "VACUUM"})
 _TRANSACTION_CONTROL = frozenset({"BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE"})
 _FIRST_WORD = re.compile(r"(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/|;)*([A-Za-z]*)", re.DOTALL)
-
-
-class Row(tuple[Any, ...]):
-    """One row: a tuple whose values are also found by column name."""
-
-    __slots__ = ()
-    _names: tuple[str, ...] = ()
-
-    def keys(self) -> tuple[str, ...]:
-        """The column names."""
-        return self._names
-
-    def __getitem__(self, key: Any) -> Any:  # an index, a slice or a column's name
-        if isinstance(key, str):
-            try:
-                return tuple.__getitem__(self, self._names.index(key))
-            except ValueError:
-                raise NotFound(
-                    f"the row has no column {key!r}", hint=f"its columns: {', '.join(self._names)}"
-                ) from None
-        return tuple.__getitem__(self, key)
-
-
-class Result(Sequence[Row]):
-    """What one statement returned and did."""
-
-    def __init__(self, rows: list[Row], *, lastrowid: int, rowcount: int) -> None:
-        self._rows, self._fetched = rows, 0
-        self.lastrowid = lastrowid
-        """Row id of the newest insert on the connection that ran the statement."""
-        self.rowcount = rowcount
-        """How many rows the statement changed."""
-
-    @overload
-    def __getitem__(self, index: int) -> Row: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Row]: ...
-    def __getitem__(self, index: int | slice) -> Row | list[Row]:
-        return self._rows[index]
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def fetchone(self) -> Row | None:
-        """The next row, None after the last."""
-        rest = self._rows[self._fetched : self._fetched + 1]
-        self._fetched += len(rest)
-        return rest[0] if rest else None
-
-    def fetchall(self) -> list[Row]:
-        """The rows not fetched yet."""
-        rest, self._fetched = self._rows[self._fetched :], len(self._rows)
-        return rest
 
 
 class LibSQLConnection:
@@ -428,7 +376,7 @@ def _rows(connection: apsw.Connection, sql: str, parameters: Parameters) -> list
     cursor = _guarded_cursor(connection, sql)
     cursor.execute(sql, parameters)
     try:
-        row = _row_type(cursor.get_description())
+        row = row_type(cursor.get_description())
     except apsw.ExecutionCompleteError:
         return []
     return [row(values) for values in cursor]
@@ -457,11 +405,6 @@ def _refuse_transaction_control(_cursor: apsw.Cursor, statement: str, _bindings:
 def _is_blank(sql: str) -> bool:
     found = _FIRST_WORD.match(sql)
     return found is not None and found.end() == len(sql) and not found[1]
-
-
-@lru_cache(maxsize=512)
-def _row_type(description: tuple[tuple[str, str], ...]) -> type[Row]:
-    return type("Row", (Row,), {"__slots__": (), "_names": tuple(name for name, _ in description)})
 
 
 @lru_cache(maxsize=512)
