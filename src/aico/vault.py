@@ -26,6 +26,7 @@ from aico.data.user import UserService
 from aico.errors import InvalidInput, KeyslotMissing, NotFound, UnlockError, storage_error
 from aico.health import Finding, Status, examine, status_of
 from aico.portability.jsonl import ImportReport, import_jsonl
+from aico.security import keyring
 from aico.security.keys import Passphrase, RootKey
 from aico.security.keyslots import SlotKind, Unlocked, VaultFile, sync_folder
 from aico.settings import CONFIG_FILE, Settings, load_settings, passphrase_file, vault_folder
@@ -196,7 +197,10 @@ class VaultKeys:
     def add_keyring(self) -> None:
         """Let this machine's keyring unlock the vault. Raises KeyringUnavailable; nothing is changed then."""
         with self._connection.exclusive():
-            self._current().with_keyring(self._root).write(self._path)
+            before = self._current()
+            before.with_keyring(self._root).write(self._path)
+            for entry in before.keyring_entries():
+                keyring.forget_secret(entry)
 
     def _current(self) -> VaultFile:
         found = VaultFile.read(self._path)

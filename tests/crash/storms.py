@@ -8,6 +8,7 @@ import os
 import random
 import select
 import signal
+import threading
 import time
 
 from tests.data.libsql.cases import sealed, text_of
@@ -131,7 +132,10 @@ def _examine(path: str, expected: set[int], pipe: int) -> None:
 
 
 def rekey_storm(path: str, rounds: int, seed: int) -> dict:
-    """Kill a process in the middle of rekeying, again and again; one of the two keys opens everything."""
+    """Kill a process in the middle of rekeying, again and again; one of the two keys opens everything.
+
+    A thread of the same process writes all the while.
+    """
     chance, keys, opened = (
         random.Random(seed),
         [bytes([1]) * 32, bytes([2]) * 32],
@@ -158,11 +162,19 @@ def _prepare_rekey(path: str, key: bytes) -> None:
     with sealed(path, key) as connection:
         connection.execute("CREATE TABLE rows (number INTEGER PRIMARY KEY, text TEXT NOT NULL)")
         connection.execute_many("INSERT INTO rows VALUES (?, ?)", ((number, text_of(number)) for number in range(3000)))
+        connection.execute("CREATE TABLE noise (x)")
+        connection.execute("INSERT INTO noise VALUES (0)")
 
 
 def _rekey(path: str, keys: list[bytes], pipe: int) -> None:
     with sealed(path, keys[0]) as connection:
         connection.execute("UPDATE rows SET text = text WHERE number % 3 = 0")  # something in the log
+
+        def write() -> None:
+            while True:
+                connection.execute("UPDATE noise SET x = x + 1")
+
+        threading.Thread(target=write, daemon=True).start()
         os.write(pipe, b"begun\n")
         connection.rekey(keys[1])
         os.write(pipe, b"done\n")

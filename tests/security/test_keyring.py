@@ -101,7 +101,7 @@ def test_the_keyring_opens_the_vault_and_holds_neither_key_nor_passphrase(memory
     made = made.with_keyring(keys.root)
     assert made.unlock_by_keyring() == keys
     assert made.unlock(ONE) == keys
-    assert list(memory.kept) == [("aico", made.vault_id)]
+    assert list(memory.kept) == [("aico", made.keyring_entries()[0])]
     (kept,) = memory.kept.values()
     assert keys.root.reveal().hex() not in kept
     assert keys.natural.reveal().hex() not in kept
@@ -114,7 +114,7 @@ def test_another_machines_keyring_does_not_open_it(memory, vault):
     memory.kept.clear()
     with pytest.raises(KeyslotMissing):
         made.unlock_by_keyring()
-    ours.store_secret(made.vault_id, KeyEncryptionKey.random())
+    ours.store_secret(made.keyring_entries()[0], KeyEncryptionKey.random())
     with pytest.raises(KeyslotMissing):
         made.unlock_by_keyring()
 
@@ -123,7 +123,7 @@ def test_another_machines_keyring_does_not_open_it(memory, vault):
 def test_a_foreign_entry_is_told_and_not_used(memory, vault, entry):
     made, keys = vault
     made = made.with_keyring(keys.root)
-    memory.kept["aico", made.vault_id] = entry
+    memory.kept["aico", made.keyring_entries()[0]] = entry
     with pytest.raises(KeyringUnavailable):
         made.unlock_by_keyring()
 
@@ -137,14 +137,14 @@ def test_a_locked_keyring_is_told(memory, vault):
     with pytest.raises(KeyringUnavailable):
         made.with_keyring(keys.root)
     with pytest.raises(KeyringUnavailable):
-        ours.forget_secret(made.vault_id)
+        ours.forget_secret(made.keyring_entries()[0])
 
 
 def test_forgetting_what_is_not_there_is_fine(memory, vault):
     made, keys = vault
-    made.with_keyring(keys.root)
-    ours.forget_secret(made.vault_id)
-    ours.forget_secret(made.vault_id)
+    made = made.with_keyring(keys.root)
+    ours.forget_secret(made.keyring_entries()[0])
+    ours.forget_secret(made.keyring_entries()[0])
     assert memory.kept == {}
 
 
@@ -165,9 +165,9 @@ def test_a_keyring_that_keeps_nothing_or_keeps_it_in_the_clear_is_refused(use, v
     use(backend())
     for attempt in (
         lambda: made.with_keyring(keys.root),
-        lambda: ours.find_secret(made.vault_id),
+        lambda: ours.find_secret("a vault/a slot"),
         ours.backend_name,
-        lambda: ours.forget_secret(made.vault_id),
+        lambda: ours.forget_secret("a vault/a slot"),
     ):
         with pytest.raises(KeyringUnavailable):
             attempt()

@@ -16,22 +16,22 @@ SERVICE = "aico"
 LOWEST_PRIORITY = 1
 
 
-def store_secret(vault_id: str, secret: KeyEncryptionKey) -> None:
-    """Keep the secret of a vault's keyring slot. Raises KeyringUnavailable; nothing is stored then."""
+def store_secret(entry: str, secret: KeyEncryptionKey) -> None:
+    """Keep the secret of a keyring slot under the name `entry`. Raises KeyringUnavailable; nothing is stored then."""
     from keyring.errors import KeyringError
 
     try:
-        _backend().set_password(SERVICE, vault_id, secret.reveal().hex())
+        _backend().set_password(SERVICE, entry, secret.reveal().hex())
     except KeyringError as exc:
         raise _unavailable(f"it refused: {type(exc).__name__}") from exc
 
 
-def find_secret(vault_id: str) -> KeyEncryptionKey | None:
-    """The secret of a vault's keyring slot, None if this keyring has none. Raises KeyringUnavailable."""
+def find_secret(entry: str) -> KeyEncryptionKey | None:
+    """The secret of a keyring slot, None if this keyring has none. Raises KeyringUnavailable."""
     from keyring.errors import KeyringError
 
     try:
-        found = _backend().get_password(SERVICE, vault_id)
+        found = _backend().get_password(SERVICE, entry)
         return None if found is None else KeyEncryptionKey(bytes.fromhex(found))
     except KeyringError as exc:
         raise _unavailable(f"it refused: {type(exc).__name__}") from exc
@@ -39,12 +39,12 @@ def find_secret(vault_id: str) -> KeyEncryptionKey | None:
         raise _unavailable("its entry for this vault was not written by aico") from None
 
 
-def forget_secret(vault_id: str) -> None:
+def forget_secret(entry: str) -> None:
     """Take the secret out of the keyring; nothing happens if it was not there."""
     from keyring.errors import KeyringError, PasswordDeleteError
 
     try:
-        _backend().delete_password(SERVICE, vault_id)
+        _backend().delete_password(SERVICE, entry)
     except PasswordDeleteError:
         return
     except KeyringError as exc:

@@ -127,11 +127,18 @@ class VaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return fresh, phrase
 
     def with_keyring(self, root: RootKey) -> Self:
-        """The same vault, unlocked by this machine's keyring. Raises KeyringUnavailable."""
+        """The same vault, unlocked by this machine's keyring. Raises KeyringUnavailable.
+
+        The secret is stored beside that of an older slot: until the new file is written, the old one still opens.
+        """
         secret = KeyEncryptionKey.random()
         fresh = self._without("keyring")._with_slot("keyring", root, lambda salt: _keyring_key(secret, salt))
-        keyring.store_secret(self.vault_id, secret)
+        keyring.store_secret(fresh.keyring_entries()[0], secret)
         return fresh
+
+    def keyring_entries(self) -> list[str]:
+        """The names under which this machine's keyring may hold the secrets of keyring slots."""
+        return [self._keyring_entry(slot) for slot in self.keyslots if slot.kind == "keyring"]
 
     def kinds(self) -> list[SlotKind]:
         """The kinds of keyslot there are, in the order they were made."""
@@ -170,10 +177,10 @@ class VaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def unlock_by_keyring(self) -> Unlocked:
         """Open with this machine's keyring. Raises KeyslotMissing or KeyringUnavailable."""
         for slot in self.keyslots:
-            if slot.kind == "keyring" and (secret := keyring.find_secret(self.vault_id)) is not None:
-                root = self._open_slot(slot, _keyring_key(secret, slot.salt))
-                if root is not None:
-                    return self.verified(root)
+            if slot.kind != "keyring" or (secret := keyring.find_secret(self._keyring_entry(slot))) is None:
+                continue
+            if (root := self._open_slot(slot, _keyring_key(secret, slot.salt))) is not None:
+                return self.verified(root)
         raise KeyslotMissing(
             "this machine's keyring does not open the vault; nothing was changed", hint="use the passphrase"
         )
@@ -203,6 +210,9 @@ class VaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return RootKey(_wrapper(key, slot.generation).open(slot.wrapped, bound_to=self._place(slot)))
         except (Tampered, FormatTooNew):
             return None
+
+    def _keyring_entry(self, slot: Keyslot) -> str:
+        return f"{self.vault_id}/{slot.id}"
 
     def _place(self, slot: Keyslot) -> Place:
         cost = msgspec.json.encode(slot.argon2id)

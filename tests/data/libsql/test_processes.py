@@ -78,6 +78,37 @@ def test_processes_that_open_and_close_all_the_time_do_not_disturb_each_other(tm
     assert [path.name for path in tmp_path.iterdir() if ".new-" in path.name] == []
 
 
+def write_for_ever(path: str) -> None:
+    with sealed(path) as connection:
+        print("writing", flush=True)
+        while True:
+            with connection.transaction():  # two at a time: a copy from the middle would show
+                connection.execute("INSERT INTO rows (text) VALUES ('x')")
+                connection.execute("INSERT INTO rows (text) VALUES ('x')")
+            time.sleep(0.002)
+
+
+def back_up(path: str) -> int:
+    with sealed(path) as connection:
+        connection.backup_to(f"{path}.copy")
+    with sealed(f"{path}.copy") as copy:
+        copy.verify()
+        return copy.fetch_one("SELECT count(*) FROM rows")[0]
+
+
+def test_a_backup_ends_although_others_write(tmp_path):
+    path = str(tmp_path / "aico.db")
+    make(path, 0)
+    with sealed(path) as connection:
+        connection.execute_many("INSERT INTO rows VALUES (?, ?)", ((number, "x" * 3000) for number in range(4000)))
+    with started(write_for_ever, path) as writer:
+        assert writer.line() == "writing"
+        done = run(back_up, path, patience_s=30)
+    assert done.error is None, done
+    assert done.value >= 4000
+    assert done.value % 2 == 0
+
+
 # Waiting for the turn
 
 

@@ -1,10 +1,12 @@
 """Many threads, one database: each failure is its caller's own, and what was acknowledged is there."""
 
+import itertools
 import os
 import random
 import signal
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -225,24 +227,25 @@ def test_one_thread_reads_what_it_wrote_before_it_is_committed_and_others_do_not
 
 
 def test_closing_while_others_read_and_write_ends_them_with_a_storage_error(tmp_path):
-    for _ in range(5):
+    for turn in range(30):
         connection = sealed(tmp_path / "aico.db")
         connection.execute("CREATE TABLE IF NOT EXISTS t (thread, number)")
 
-        def work(thread: int, connection=connection):
-            number = 0
-            while True:
+        def work(thread: int, connection=connection, turn=turn):
+            for number in itertools.count():
                 if thread == 0:
-                    if number == 20:
+                    if number == turn % 7:
                         return connection.close()
                     connection.fetch_all("SELECT count(*) FROM t")
-                elif thread % 2:
+                elif thread % 3:
                     connection.execute("INSERT INTO t VALUES (?, ?)", (thread, number))
-                else:
+                elif thread == 3:
                     connection.fetch_all("SELECT * FROM t ORDER BY number DESC LIMIT 50")
-                number += 1
+                else:
+                    connection.write(lambda number=number: connection.execute("INSERT INTO t VALUES (0, ?)", (number,)))
+            return None
 
-        first, *rest = in_threads(6, work)
+        first, *rest = in_threads(7, work)
         assert first is None
         assert {type(outcome) for outcome in rest} == {StorageError}, rest
         connection.close()
@@ -253,59 +256,91 @@ def test_closing_while_others_read_and_write_ends_them_with_a_storage_error(tmp_
 # Interrupts
 
 
-def interrupted_storm(path: str, seconds: float) -> dict:
-    """For a child: write while a signal handler raises at random moments, then look whether everything still works."""
+def interrupted_storm(path: str, seconds: float, others: int) -> dict:
+    """For a child: write while a signal handler raises at random moments, then look whether everything still works.
+
+    Signals reach the main thread alone; `others` write beside it and must never be left waiting.
+    """
     make(path, 0)
     connection = sealed(path, page_cache_kib=40, busy_wait_s=20)
-    chance, interrupts, number, acknowledged = random.Random(3), 0, 0, []
+    chance, interrupts, number, acknowledged, errors = random.Random(3), 0, 0, [], []
+    ends = time.monotonic() + seconds
 
     def interrupt(*_):
-        raise OwnInterrupt
+        raise KeyboardInterrupt
 
+    def write_beside(thread: int) -> None:
+        for step in itertools.count(thread * 1_000_000):
+            if time.monotonic() > ends:
+                return
+            try:
+                connection.write(lambda step=step: add_rows(connection, range(step, step + 1)))
+                acknowledged.append(step)
+            except BaseException as exc:  # the signals are none of this thread's
+                errors.append(repr(exc))
+
+    threads = [threading.Thread(target=write_beside, args=(number + 1,), daemon=True) for number in range(others)]
+    [thread.start() for thread in threads]
     signal.signal(signal.SIGALRM, interrupt)
-    import time
-
-    ends = time.monotonic() + seconds
     while time.monotonic() < ends:
+        number += 1
         try:
             signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0001, 0.004))
             try:
-                if chance.random() < 0.5:
+                what = chance.random()
+                if what < 0.3:
                     add_rows(connection, range(number, number + 1))
-                elif chance.random() < 0.8:
+                elif what < 0.8:
                     connection.write(lambda number=number: add_rows(connection, range(number, number + 1)))
                 else:
                     connection.fetch_all("SELECT count(*) FROM rows")
                     continue
                 acknowledged.append(number)
-                number += 1
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
-        except OwnInterrupt:
+        except KeyboardInterrupt:
             interrupts += 1
-            number += 1
     signal.setitimer(signal.ITIMER_REAL, 0)
+    for thread in threads:
+        thread.join(10 if all(thread.is_alive() for thread in threads) else 1)
+    if hanging := sum(thread.is_alive() for thread in threads):
+        return {"interrupts": interrupts, "hanging": hanging, "errors": errors}
     found = {row[0] for row in connection.fetch_all("SELECT number FROM rows")}
     connection.execute("INSERT INTO rows VALUES (-1, 'afterwards')")
+    connection.write(lambda: connection.execute("INSERT INTO rows VALUES (-2, 'afterwards')"))
     connection.verify()
     connection.close()
     with sealed(path) as again:
         again.verify()
         return {
             "interrupts": interrupts,
+            "hanging": 0,
+            "errors": errors,
             "acknowledged": len(acknowledged),
             "lost": sorted(set(acknowledged) - found),
-            "reopened": again.fetch_one("SELECT count(*) FROM rows")[0] == len(found) + 1,
+            "reopened": again.fetch_one("SELECT count(*) FROM rows")[0] == len(found) + 2,
         }
 
 
-def test_interrupts_at_any_moment_leave_a_connection_that_works(tmp_path):
-    done = run(interrupted_storm, str(tmp_path / "aico.db"), 4.0)
+def survived(done) -> None:
     assert done.error is None and done.status == 0, done
-    print(done.value)
+    print(f"\n{done.value}")
+    assert done.value["hanging"] == 0
+    assert done.value["errors"] == []
     assert done.value["lost"] == []
     assert done.value["reopened"]
     assert done.value["interrupts"] > 20
+
+
+@pytest.mark.parametrize("others", [0, 3])
+def test_interrupts_at_any_moment_leave_a_connection_that_works(tmp_path, others):
+    survived(run(interrupted_storm, str(tmp_path / "aico.db"), 2.0, others, patience_s=60))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("others", [0, 1, 4])
+def test_many_interrupts_leave_a_connection_that_works(tmp_path, others):
+    survived(run(interrupted_storm, str(tmp_path / "aico.db"), 30.0, others, patience_s=120))
 
 
 # Forks

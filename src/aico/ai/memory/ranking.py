@@ -1,6 +1,6 @@
 """How messages are ranked: pure functions over NumPy arrays of scores and links.
 
-The steps are numbered as in docs/decisions/0004; words are the only signal so far. Constants were chosen on
+The steps are numbered as in docs/decisions/0014; words are the only signal so far. Constants were chosen on
 six development conversations of LoCoMo (Maharana et al., 2024); each improved at least five of the six.
 Arrays named `scores`, `previous`, `following` and `episode` have one place a document; a `pool` holds
 document numbers, and what is computed for it has one place each.

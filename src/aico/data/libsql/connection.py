@@ -11,6 +11,7 @@ an open cursor would turn the next write into an upgrade, for which SQLite never
 import os
 import re
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -30,7 +31,7 @@ from aico.data.libsql.readers import Readers
 from aico.data.libsql.rows import Result, Row, row_type
 from aico.data.libsql.sealed_vfs import SealedVFS, connect, create_database
 from aico.data.libsql.turn import Turn
-from aico.data.libsql.write_side import WriteSide
+from aico.data.libsql.write_side import WriteSide, closed
 from aico.errors import Busy, InvalidInput, MissingExtra, NotFound, StorageError, Tampered
 from aico.security.keys import DatabaseKey
 
@@ -93,13 +94,13 @@ class LibSQLConnection:
                 )
             self.db_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             create_database(self.db_path, self._vfs)
-        self._turn = Turn(self.db_path, wait_s=self._busy_wait_s)
+        turn = Turn(self.db_path, wait_s=self._busy_wait_s)
         try:
             writer = self._connect()
         except BaseException:
-            self._turn.close()
+            turn.close()
             raise
-        self._writing = WriteSide(writer, self._turn, self.db_path)
+        self._writing = WriteSide(writer, turn, self.db_path)
         self._readers = Readers(self._connect)
         self._group = GroupCommit(self._writing)
         self._checkpointer = Checkpointer(writer, self._connect, self._writing.exclusive)
@@ -176,8 +177,10 @@ class LibSQLConnection:
                     return run(reader, sql, parameters)
                 finally:
                     self._readers.give_back(reader)
-            with writing.exclusive() if kind in _OUTSIDE_TRANSACTIONS else writing.transaction():
-                return run(writing.connection, sql, parameters)
+            if kind in _OUTSIDE_TRANSACTIONS:
+                with writing.exclusive():
+                    return run(writing.connection, sql, parameters)
+            return writing.run(lambda: run(writing.connection, sql, parameters))
 
     # Transactions
 
@@ -195,12 +198,11 @@ class LibSQLConnection:
 
         Returns what `work` returned, once it is durable; raises what it raised, its statements taken back.
         `work` uses this connection, runs in any thread, and must not wait for another thread. Cheaper than
-        `transaction` when many threads write: they share the disk's sync.
+        `transaction` when many threads write: they share the disk's sync (all but the main thread).
         """
         self._check_usable()
-        if self._writing.inside:
-            with self._writing.savepoint():
-                return work()
+        if self._writing.inside or threading.current_thread() is threading.main_thread():
+            return self._writing.run(work)
         return self._group.submit(work)
 
     @contextmanager
@@ -226,9 +228,9 @@ class LibSQLConnection:
             try:
                 copy = connect(fresh, self._vfs, wait_s=self._busy_wait_s, cache_kib=self._cache_kib)
                 try:
+                    # One snapshot throughout: a backup of several steps begins anew whenever somebody writes.
                     with copy.backup("main", source, "main") as backup:
-                        while not backup.done:
-                            backup.step(1000)
+                        backup.step(-1)
                 finally:
                     copy.close()
                 os.link(fresh, place)
@@ -278,12 +280,7 @@ class LibSQLConnection:
             return
         self._checkpointer.stop()
         self._readers.close()
-        try:
-            with self._writing.exclusive():  # the last one out moves the log into the database
-                self._writing.connection.close()
-        except Busy:
-            self._writing.connection.close()
-        self._turn.close()
+        self._writing.close()
         if self._vfs is not None:
             self._vfs.unregister()
 
@@ -304,7 +301,7 @@ class LibSQLConnection:
 
     def _check_usable(self) -> None:
         if self._closed:
-            raise StorageError(f"{self.db_path.name} was closed; nothing was done", hint="open it again")
+            raise closed(self.db_path)
         if os.getpid() != self._process:
             raise StorageError(
                 f"this process was forked after {self.db_path.name} was opened; nothing was done",

@@ -3,6 +3,9 @@
 A durable commit costs a disk sync whatever it holds. Threads of one process therefore put their work in one
 queue; the first becomes the leader, runs everything that waits in one transaction, and hands the lead on. There
 is no writer thread: a lone writer pays no hand-over.
+
+The main thread stays out of it: signals interrupt it between any two steps, and the work of others must neither
+fall with it nor run twice.
 """
 
 import threading
@@ -29,10 +32,10 @@ class Transactions(Protocol):
 
 
 class _Job:
-    __slots__ = ("_signal", "error", "leads", "settled", "value", "work")
+    __slots__ = ("_signal", "error", "settled", "value", "work")
 
     def __init__(self, work: Callable[[], Any]) -> None:
-        self.work, self.value, self.settled, self.leads = work, None, False, False
+        self.work, self.value, self.settled = work, None, False
         self.error: BaseException | None = None
         self._signal = threading.Lock()
         self._signal.acquire()
@@ -51,7 +54,7 @@ class _Job:
 
 
 class GroupCommit:
-    """Runs work inside shared transactions. Any thread may submit."""
+    """Runs work inside shared transactions. Any thread but the main one may submit."""
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
@@ -67,14 +70,9 @@ class GroupCommit:
         job = _Job(work)
         with self._mutex:
             self._waiting.append(job)
-            job.leads = not self._led
-            self._led = True
-        if not job.leads:
-            try:
-                job.sleep()
-            except BaseException:
-                self._give_up(job)
-                raise
+            leads, self._led = not self._led, True
+        if not leads:
+            job.sleep()
         if not job.settled:
             self._lead(job)
         value: T = job.outcome()
@@ -85,19 +83,13 @@ class GroupCommit:
             with self._transactions.exclusive():
                 self._commit(self._take_batch(), own)
         finally:
-            self._give_up(own)
-
-    def _give_up(self, job: _Job) -> None:
-        """Leave the queue, and hand the lead on if `job` has it. The others try for themselves."""
-        with self._mutex:
-            if job in self._waiting:
-                self._waiting.remove(job)
-            if not job.leads:
-                return
-            job.leads, self._led = False, bool(self._waiting)
-            if self._led:
-                self._waiting[0].leads = True
-                self._waiting[0].wake()
+            with self._mutex:
+                if not own.settled:  # no turn came: this job fails in its own thread, the others try for themselves
+                    self._waiting.remove(own)
+                following = self._waiting[0] if self._waiting else None
+                self._led = following is not None
+            if following is not None:
+                following.wake()
 
     def _take_batch(self) -> list[_Job]:
         with self._mutex:
@@ -109,15 +101,10 @@ class GroupCommit:
             for job in batch:
                 self._run(job, alone=len(batch) == 1)
             self._transactions.commit()
-        except Exception as error:  # noqa: BLE001  # handed to each caller, who raises it
+        except BaseException as error:  # noqa: BLE001  # handed to each caller, who raises it
             self._transactions.roll_back()
             for job in batch:
                 job.error = error
-        except BaseException:  # an interrupt of the leader's thread is not the others' failure
-            self._transactions.roll_back()
-            with self._mutex:
-                self._waiting.extendleft(reversed([job for job in batch if job is not own]))
-            raise
         for job in batch:
             job.settled = True
             if job is not own:
@@ -125,14 +112,11 @@ class GroupCommit:
 
     def _run(self, job: _Job, *, alone: bool) -> None:
         """Run one job; what it raises is its own, and takes back its own statements alone."""
-        job.error = None
         if alone:
             job.value = job.work()  # a failure takes the whole transaction back
             return
         try:
             with self._transactions.savepoint():
                 job.value = job.work()
-        except KeyboardInterrupt:  # sent to the leader's thread, whoever's work it was running
-            raise
         except BaseException as error:  # noqa: BLE001  # handed to the caller whose work raised it
             job.error = error

@@ -27,11 +27,14 @@ class Turn:
         self._turn = _open_lock(database, "turn")
 
     def __enter__(self) -> Self:
-        self._take(self._door)
         try:
+            self._take(self._door)
             self._take(self._turn)
-        finally:
             fcntl.flock(self._door, fcntl.LOCK_UN)
+        except BaseException:  # a signal's exception too: nobody would give them back
+            fcntl.flock(self._turn, fcntl.LOCK_UN)
+            fcntl.flock(self._door, fcntl.LOCK_UN)
+            raise
         return self
 
     def __exit__(

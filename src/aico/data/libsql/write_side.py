@@ -1,15 +1,18 @@
 """The one connection of a process that writes, and the rules under which it does."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import apsw
 
 from aico.data.libsql.engine_errors import translated
 from aico.data.libsql.turn import Turn
-from aico.errors import StorageError
+from aico.errors import Busy, StorageError
+
+T = TypeVar("T")
 
 
 class WriteSide:
@@ -23,6 +26,7 @@ class WriteSide:
         self._database = database
         self._turn = turn
         self._lock = threading.Lock()
+        self._closed = False
         self._of_thread = _OfThread()
 
     @property
@@ -37,8 +41,10 @@ class WriteSide:
             raise StorageError(
                 "this cannot be done inside a transaction; nothing was done", hint="end the transaction first"
             )
-        with self._lock, self._turn:
-            yield
+        with self._lock:
+            self._check_open()
+            with self._turn:
+                yield
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -55,6 +61,26 @@ class WriteSide:
             except BaseException:
                 self.roll_back()
                 raise
+
+    def run(self, work: Callable[[], T]) -> T:
+        """`work` in a transaction of its own.
+
+        Without generators, which an interrupt of the main thread may leave suspended with the right to write.
+        """
+        if self.inside:
+            with self.savepoint():
+                return work()
+        with self._lock:
+            self._check_open()
+            with self._turn:
+                try:
+                    self.begin()
+                    value = work()
+                    self.commit()
+                    return value
+                except BaseException:
+                    self.roll_back()
+                    raise
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -98,10 +124,30 @@ class WriteSide:
         if self.connection.in_transaction:
             self._run("ROLLBACK")
 
+    def close(self) -> None:
+        """Close the connection once nobody writes; the last one out moves the log into the database."""
+        try:
+            with self.exclusive():
+                self._closed = True
+                self.connection.close()
+        except Busy:  # another process keeps the turn: it will move the log
+            self._closed = True
+            self.connection.close()
+        self._turn.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise closed(self._database)
+
     def _run(self, sql: str) -> None:
         """Errors are translated here, around each statement: those of a caller's block stay the caller's own."""
         with translated(self._database):
             self.connection.execute(sql)
+
+
+def closed(database: Path) -> StorageError:
+    """What every call on a closed connection raises."""
+    return StorageError(f"{database.name} was closed; nothing was done", hint="open it again")
 
 
 class _OfThread(threading.local):

@@ -1,0 +1,99 @@
+"""Keyslots of an open vault: what two windows change is kept, and a failure leaves every way to unlock as it was."""
+
+import threading
+
+import keyring
+import pytest
+
+import aico
+from aico.errors import AicoError, InvalidInput, StorageError, Tampered
+from aico.testing import PASSPHRASE, cheap_settings
+from tests.children import run
+from tests.security.test_keyring import MemoryKeyring
+
+
+def open_with(folder, secret: str | None = PASSPHRASE) -> aico.Vault:
+    return aico.open(folder, passphrase=secret, settings=cheap_settings())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    open_with(tmp_path / "vault").close()
+    return tmp_path / "vault"
+
+
+@pytest.fixture
+def memory():
+    before = keyring.get_keyring()
+    keyring.set_keyring(backend := MemoryKeyring())
+    yield backend
+    keyring.set_keyring(before)
+
+
+def test_two_open_vaults_do_not_lose_each_others_keyslots(folder, memory):
+    with open_with(folder) as one, open_with(folder) as two:
+        phrase = one.keys.add_recovery_phrase()
+        two.keys.add_keyring()
+        assert sorted(one.keys.slots()) == sorted(two.keys.slots()) == ["keyring", "passphrase", "recovery"]
+    for secret in (PASSPHRASE, phrase, None):
+        open_with(folder, secret).close()
+
+
+def test_threads_that_add_keyslots_at_once_keep_all(folder, memory):
+    with open_with(folder) as vault:
+        threads = [threading.Thread(target=add) for add in (vault.keys.add_recovery_phrase, vault.keys.add_keyring) * 4]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        assert sorted(vault.keys.slots()) == ["keyring", "passphrase", "recovery"]
+    open_with(folder, None).close()
+
+
+def test_a_changed_file_is_not_sealed_anew_by_adding_a_slot(folder):
+    with open_with(folder) as vault:
+        path = folder / "vault.json"
+        path.write_bytes(path.read_bytes().replace(b'"passes": 1', b'"passes": 2'))
+        with pytest.raises(Tampered):
+            vault.keys.add_recovery_phrase()
+
+
+def add_keyring_without_room(folder: str) -> None:
+    import resource
+
+    keyring.set_keyring(backend := MemoryKeyring())
+    with open_with(folder) as vault:
+        vault.keys.add_keyring()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500, resource.RLIM_INFINITY))
+        try:
+            vault.keys.add_keyring()
+            raise AssertionError("there was room")
+        except StorageError:
+            pass
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert backend.kept
+    open_with(folder, None).close()
+
+
+def test_a_keyring_slot_that_cannot_be_written_leaves_the_one_before_working(folder):
+    done = run(add_keyring_without_room, str(folder))
+    assert done.error is None, done
+
+
+@pytest.mark.parametrize("secret", [b"bytes", 5, "", "\ud800", ["list"]], ids=repr)
+def test_a_secret_that_is_no_text_is_invalid_input_and_makes_nothing(tmp_path, secret):
+    with pytest.raises(InvalidInput):
+        open_with(tmp_path / "vault", secret)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_key_shows_in_an_open_vault(folder):
+    with open_with(folder) as vault:
+        for shown in (
+            repr(vault),
+            repr(vault.keys),
+            repr(vars(vault)),
+            repr(vars(vault.keys)),
+            repr(vars(vault.connection)),
+        ):
+            assert PASSPHRASE not in shown
+        with pytest.raises(AicoError):
+            vault.connection.rekey(b"short")
