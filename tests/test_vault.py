@@ -42,6 +42,32 @@ def test_an_empty_folder_becomes_a_vault_and_keeps_its_settings_file(tmp_path):
     assert (tmp_path / "config.toml").exists()
 
 
+def test_an_existing_folder_becomes_private_and_its_parent_is_not_written_to(tmp_path):
+    """A volume mounted into a container is such a folder: nothing can be renamed onto it."""
+    folder = tmp_path / "volume"
+    folder.mkdir(mode=0o755)
+    before = tmp_path.stat().st_mtime_ns
+    open_here(folder).close()
+    assert sorted(path.name for path in folder.iterdir()) == ["data", "vault.json"]
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert tmp_path.stat().st_mtime_ns == before
+
+
+def test_a_vault_whose_making_was_cut_off_before_its_last_step_is_finished(closed_vault):
+    aside = closed_vault / ".new-0123456789abcdef"
+    aside.mkdir()
+    (closed_vault / "vault.json").rename(aside / "vault.json")
+    with open_here(closed_vault) as vault:
+        assert vault.memory.recall("nell", "tuning fork")
+    assert not aside.exists()
+
+
+def test_leftovers_of_a_making_that_was_cut_off_early_do_no_harm(tmp_path):
+    (tmp_path / ".new-0123456789abcdef" / "data").mkdir(parents=True)
+    open_here(tmp_path).close()
+    assert (tmp_path / "vault.json").exists()
+
+
 def test_a_settings_file_with_an_unknown_key_is_refused_by_name(tmp_path):
     (tmp_path / "config.toml").write_text("episode_gap = 60\n")
     with pytest.raises(InvalidInput, match="episode_gap"):

@@ -85,7 +85,7 @@ def _permissions(folder: Path) -> Finding:
 
 
 def _leftovers(folder: Path) -> Finding:
-    left = [path for path in folder.rglob("*.new-*") if path.is_file()]
+    left = [path for path in folder.rglob("*") if path.is_file() and ".new-" in str(path.relative_to(folder))]
     if left:
         return Finding(
             "leftovers",

@@ -1,5 +1,6 @@
 """One person's vault: opens its folder, builds every layer on the one below, and closes them in reverse."""
 
+import fcntl
 import os
 import secrets
 import shutil
@@ -33,6 +34,7 @@ from aico.settings import CONFIG_FILE, Settings, load_settings, passphrase_file,
 from aico.views import Views
 
 VAULT_FILE, DATA_FOLDER, DATABASE = "vault.json", "data", "aico.db"
+UNFINISHED = ".new-"
 
 
 def open_vault(
@@ -54,6 +56,8 @@ def open_vault(
     folder = vault_folder(path)
     secret = Passphrase(passphrase) if passphrase is not None else _passphrase_from_file()
     try:
+        if not (folder / VAULT_FILE).exists():
+            _finish(folder)
         if not (folder / VAULT_FILE).exists():
             if not create:
                 raise NotFound(f"there is no vault in {folder}", hint="`aico init` makes one")
@@ -254,26 +258,34 @@ def _check_may_become_a_vault(folder: Path) -> None:
             f"{folder} holds data but no vault.json, without which it cannot be opened; nothing was changed",
             hint="restore vault.json from a backup",
         )
-    if found - {CONFIG_FILE}:
+    if any(name != CONFIG_FILE and not name.startswith(UNFINISHED) for name in found):
         raise InvalidInput(
             f"{folder} is not empty and is not a vault; nothing was made", hint="name a new or empty folder"
         )
 
 
 def _create(folder: Path, passphrase: Passphrase, settings: Settings) -> None:
-    """Make the whole vault beside its place, then move it there in one step: nobody ever opens half a vault."""
+    """Make the whole vault aside, then move it into place: nobody ever opens half a vault.
+
+    Beside the folder where there is none yet: one step. Inside it where there is: it may be a mount point, or its
+    parent not ours to write to. Another process may be first, and that is fine: the caller opens its vault.
+    """
+    inside = folder.exists()
+    fresh = folder / _unfinished_name() if inside else folder.with_name(folder.name + _unfinished_name())
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = folder.with_name(f"{folder.name}.new-{secrets.token_hex(8)}")
-        fresh.mkdir(mode=0o700)
+        fresh.mkdir(mode=0o700, parents=True)
         try:
             _fill(fresh, passphrase, settings)
-            _move_into_place(fresh, folder)
+            _move_inside(fresh, folder) if inside else _move_beside(fresh, folder)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-        sync_folder(folder.parent)
+        sync_folder(folder if inside else folder.parent)
     except OSError as exc:
-        raise storage_error(exc, folder, "no vault was made and nothing is left behind") from exc
+        raise storage_error(exc, folder, "no vault was made") from exc
+
+
+def _unfinished_name() -> str:
+    return f"{UNFINISHED}{secrets.token_hex(8)}"
 
 
 def _fill(folder: Path, passphrase: Passphrase, settings: Settings) -> None:
@@ -285,15 +297,37 @@ def _fill(folder: Path, passphrase: Passphrase, settings: Settings) -> None:
     vault_file.write(folder / VAULT_FILE)
 
 
-def _move_into_place(fresh: Path, folder: Path) -> None:
-    config = folder / CONFIG_FILE
-    if config.exists():  # written before the vault was made: it comes along
-        config.rename(fresh / CONFIG_FILE)
+def _move_beside(fresh: Path, folder: Path) -> None:
     try:
-        fresh.rename(folder)  # onto nothing or an empty folder
+        fresh.rename(folder)
     except OSError:
-        if (fresh / CONFIG_FILE).exists() and folder.is_dir() and not config.exists():
-            (fresh / CONFIG_FILE).rename(config)
         if not (folder / VAULT_FILE).exists():
             raise
-        # another process was first, and that is fine: the caller opens its vault
+
+
+def _move_inside(fresh: Path, folder: Path) -> None:
+    """The data first: `_finish` mends a crash before vault.json follows."""
+    with _locked(folder):
+        if not (folder / VAULT_FILE).exists():
+            folder.chmod(0o700)
+            (fresh / DATA_FOLDER).rename(folder / DATA_FOLDER)
+            (fresh / VAULT_FILE).rename(folder / VAULT_FILE)
+
+
+def _finish(folder: Path) -> None:
+    """Move the vault.json of a vault that was made here into place, if a crash came before that last step."""
+    for fresh in folder.glob(f"{UNFINISHED}*"):
+        with _locked(folder):
+            if (fresh / VAULT_FILE).exists() and not (fresh / DATA_FOLDER).exists():
+                (fresh / VAULT_FILE).rename(folder / VAULT_FILE)
+                fresh.rmdir()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
