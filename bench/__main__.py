@@ -1,0 +1,34 @@
+"""`python -m bench NAME`: each benchmark is a module of this folder, imported when it is asked for."""
+
+from importlib import import_module
+
+import click
+
+BENCHMARKS = {
+    "locomo": "Recall quality: does a question find the turns its answer rests on?",
+    "storage": "The sealed store against SQLCipher and against SQLite in the clear.",
+    "writers": "Durable records from many processes and threads into one vault.",
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its benchmarks by name and sentence, and imports only the one that runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(BENCHMARKS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return import_module(f"bench.{cmd_name}").command if cmd_name in BENCHMARKS else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Benchmarks"):
+            formatter.write_dl(list(BENCHMARKS.items()))
+
+
+@click.command(cls=LazyGroup, subcommand_metavar="NAME [OPTIONS]", context_settings={"show_default": True})
+def main() -> None:
+    """Measure AICO on this machine. bench/README.md says what each figure means, and what it does not."""
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m bench")

@@ -1,0 +1,136 @@
+"""The benchmarks run from a checkout, say the same thing in the same shape, and find what is plainly there.
+
+No figure of time is compared with anything: those belong to a quiet machine and a person.
+"""
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BAKERY = [
+    "Hello Ilka!",
+    "My sourdough starter is called Hubert.",
+    "The oven broke on Thursday.",
+    "Poor Hubert must wait.",
+]
+SAILING = ["Ahoy!", "We moored near Lussin.", "Did the anchor hold?", "A storm tore the green spinnaker."]
+
+
+def run_bench(*arguments: str) -> dict[str, Any]:
+    """What a benchmark says on standard output, which is one JSON object and nothing else."""
+    command = [sys.executable, "-m", "bench", *arguments, "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def conversation(name: str, speakers: list[str], texts: list[str], questions: list[dict[str, Any]]) -> dict[str, Any]:
+    """A conversation of one session in LoCoMo's shape; turn ids are D1:1, D1:2, …"""
+    turns = [
+        {
+            "id": f"D1:{number}",
+            "session": 1,
+            "session_time": "9:05 am on 3 March, 2024",
+            "speaker": speakers[number % 2],
+            "text": text,
+        }
+        for number, text in enumerate(texts, 1)
+    ]
+    return {"id": name, "speakers": speakers, "turns": turns, "questions": questions}
+
+
+@pytest.fixture
+def locomo_file(tmp_path: Path) -> Path:
+    bakery = conversation(
+        "bakery",
+        ["Ilka", "Bero"],
+        BAKERY,
+        [
+            {
+                "question": "What is the sourdough starter called?",
+                "category": 4,
+                "evidence": ["D1:2"],
+                "answer": "Hubert",
+            },
+            {"question": "When did the oven break?", "category": 2, "evidence": ["D1:3"], "answer": "Thursday"},
+            {"question": "What does nobody know?", "category": 3, "evidence": [], "answer": ""},
+        ],
+    )
+    sailing = conversation(
+        "sailing",
+        ["Oda", "Wim"],
+        SAILING,
+        [
+            {"question": "What did the storm tear?", "category": 1, "evidence": ["D1:4"], "answer": "the spinnaker"},
+            {"question": "Which lighthouse did they paint?", "category": 5, "evidence": ["D1:2"], "answer": ""},
+        ],
+    )
+    sailing["turns"][3]["photo_caption"] = "a torn sail on a quay"
+    file = tmp_path / "locomo.json"
+    file.write_text(json.dumps([bakery, sailing]), encoding="utf-8")
+    return file
+
+
+def assert_says_where_it_ran(report: dict[str, Any]) -> None:
+    assert report["aico"]
+    assert {"cpu", "cores", "platform", "file_system", "python", "sqlite", "load_before"} <= report["machine"].keys()
+    assert {"sqlite3", "apsw"} <= report["machine"]["sqlite"].keys()
+
+
+def test_locomo_finds_turns_that_share_the_words_of_the_question(locomo_file: Path) -> None:
+    report = run_bench("locomo", "--data", str(locomo_file))
+    assert report["bench"] == "locomo"
+    assert report["overall"]["questions"] == 3  # one has no evidence, one is adversarial
+    assert report["overall"]["any@10"] == report["overall"]["recall@10"] == 1
+    assert 0 < report["overall"]["mrr"] <= 1
+    assert {name: group["questions"] for name, group in report["categories"].items()} == {
+        "1": 1,
+        "2": 1,
+        "3": 0,
+        "4": 1,
+    }
+    assert report["categories"]["3"]["any@10"] is None
+    assert report["adversarial"]["questions"] == 1
+    assert {"open_s", "record_s", "first_recall_p50_ms", "recall_p50_ms", "recall_p95_ms"} <= report["times"].keys()
+    assert report["parameters"]["data"] == locomo_file.name
+    assert_says_where_it_ran(report)
+
+
+def test_locomo_keeps_conversations_apart_in_one_store(locomo_file: Path) -> None:
+    report = run_bench("locomo", "--data", str(locomo_file), "--one-store")
+    assert report["parameters"]["one_store"] is True
+    assert report["overall"]["recall@10"] == 1
+
+
+def test_locomo_reads_only_as_many_conversations_as_it_is_asked_to(locomo_file: Path) -> None:
+    report = run_bench("locomo", "--data", str(locomo_file), "--limit-conversations", "1")
+    assert report["parameters"]["messages"] == len(BAKERY)
+    assert report["overall"]["questions"] == 2
+
+
+def test_storage_compares_with_every_peer_that_is_installed_and_names_the_others() -> None:
+    report = run_bench("storage", "--rows", "200", "--commits", "10", "--rounds", "1")
+    installed = find_spec("sqlcipher3") is not None
+    peers = {"sqlite3", "apsw", *(["sqlcipher3"] if installed else [])}
+    assert report["missing"] == ([] if installed else ["sqlcipher3"])
+    assert {row["engine"] for row in report["medians"]} == {"sealed", "aico connection", *peers}
+    assert {(row["ours"], row["peer"]) for row in report["ratios"]} == {
+        (ours, peer) for ours in ("sealed", "aico connection") for peer in peers
+    }
+    assert all(value > 0 for row in report["medians"] for name, value in row.items() if name != "engine")
+    assert_says_where_it_ran(report)
+
+
+def test_writers_lose_nothing_and_meet_no_error() -> None:
+    report = run_bench("writers", "--processes", "2", "--threads", "2", "--seconds", "0.3")
+    assert report["lost"] == 0
+    assert report["errors"] == {}
+    assert sum(report["by_process"]) == report["records"] > 0
+    assert_says_where_it_ran(report)
