@@ -334,7 +334,7 @@ def survived(done) -> None:
 
 @pytest.mark.parametrize("others", [0, 3])
 def test_interrupts_at_any_moment_leave_a_connection_that_works(tmp_path, others):
-    survived(run(interrupted_storm, str(tmp_path / "aico.db"), 2.0, others, patience_s=60))
+    survived(run(interrupted_storm, str(tmp_path / "aico.db"), 2.0, others, patience_s=30))
 
 
 @pytest.mark.slow

@@ -256,16 +256,19 @@ class LibSQLConnection:
 
         False if a reader of another process still needs the log; it is then emptied by a later checkpoint.
         """
-        deadline = time.monotonic() + _LOG_WAIT_S
         with self._usable(), self._writing.exclusive():
-            while True:
-                try:
-                    self._writing.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-                    return True
-                except apsw.BusyError:  # at once where a checkpoint runs in the background: SQLite does not wait for it
-                    if time.monotonic() > deadline:
-                        return False
-                    time.sleep(0.01)
+            return self._empty_log()
+
+    def _empty_log(self) -> bool:
+        deadline = time.monotonic() + _LOG_WAIT_S
+        while True:
+            try:
+                self._writing.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                return True
+            except apsw.BusyError:  # at once where a checkpoint runs in the background: SQLite does not wait for it
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(0.01)
 
     def close(self) -> None:
         """Give everything back. May be called twice, and in a forked child, where it only forgets."""
@@ -344,22 +347,19 @@ class EncryptedLibSQLConnection(LibSQLConnection):
         once the rewrite was committed, with the new one.
         """
         fresh = DatabaseKey(encryption_key)
-        if not self.clear_log():  # old frames before new ones would be a log that no single key can read
-            raise Busy(
-                f"another process reads {self.db_path.name}; the key was not changed",
-                hint="try again when it has ended",
-            )
         assert self._vfs is not None
-        with self._usable(), self._writing.exclusive():
+        with self._usable(), self._writing.exclusive():  # throughout: one log holds frames of one key only
+            if not self._empty_log():
+                raise Busy(f"{self.db_path.name} is being read; the key was not changed", hint="try again afterwards")
             self._keys.add(fresh, taken=self._vfs.generations_on_disk(self.db_path))
             try:
                 self._writing.connection.execute("VACUUM")
             except BaseException:
                 self._keys.drop_newest()
                 raise
-        # Committed: from here on the new key opens the database. The old one is kept until the last page is moved.
-        if self.clear_log():
-            self._keys.keep_newest()
+            # Committed: from here on the new key opens the database. The old one is kept until the last page is moved.
+            if self._empty_log():
+                self._keys.keep_newest()
 
 
 def _run(connection: apsw.Connection, sql: str, parameters: Parameters) -> Result:
