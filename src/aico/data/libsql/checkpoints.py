@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
+from queue import SimpleQueue
 
 import apsw
 
@@ -24,34 +25,34 @@ class Checkpointer:
         exclusive: Callable[[], AbstractContextManager[object]],
     ) -> None:
         self._connect, self._exclusive = connect, exclusive
-        self._due = threading.Event()
-        self._stopping = False
+        # What is asked of the thread: true for a checkpoint, false to end. A queue of C and no Event: the hook runs
+        # in the committing thread, and an interrupt inside an Event leaves it locked.
+        self._asked: SimpleQueue[bool] = SimpleQueue()
+        self._pending = False
         self._log_pages = 0
         self._thread: threading.Thread | None = None
         writer.set_wal_hook(self._after_commit)
 
     def stop(self) -> None:
         """End the thread, after the checkpoint it may be in. May be called twice."""
-        self._stopping = True
-        self._due.set()
+        self._pending = True
+        self._asked.put(False)
         if self._thread is not None:
             self._thread.join()
 
     def _after_commit(self, _connection: apsw.Connection, _schema: str, log_pages: int) -> int:
         self._log_pages = log_pages
-        if log_pages >= DUE_PAGES and not self._due.is_set() and not self._stopping:
+        if log_pages >= DUE_PAGES and not self._pending:
+            self._pending = True
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="aico-checkpoints", daemon=True)
                 self._thread.start()
-            self._due.set()
+            self._asked.put(True)
         return apsw.SQLITE_OK
 
     def _run(self) -> None:
-        while True:
-            self._due.wait()
-            self._due.clear()  # before looking: what is asked for from here on is seen in the next round
-            if self._stopping:
-                return
+        while self._asked.get():
+            self._pending = False  # before looking: what is asked for from here on is seen in the next round
             self._checkpoint()
 
     def _checkpoint(self) -> None:

@@ -70,13 +70,15 @@ class _QueuedLock:
         self._descriptor = os.dup(descriptor)
         self._settled = threading.Lock()
         self._given_up = False
-        self._taken = threading.Event()
+        self._taken = False
+        self._signal = threading.Lock()  # a lock and no Event: an interrupt inside an Event leaves it locked
+        self._signal.acquire()
         threading.Thread(target=self._run, name="aico-turn", daemon=True).start()
 
     def wait(self, wait_s: float) -> bool:
         """Whether the lock was taken within `wait_s` seconds; if not, it is given back as soon as it comes."""
         try:
-            self._taken.wait(wait_s)
+            self._signal.acquire(timeout=wait_s)
         except BaseException:  # a signal's: whoever waits here will not give back what comes later
             self._settle(keep=False)
             raise
@@ -84,11 +86,10 @@ class _QueuedLock:
 
     def _settle(self, *, keep: bool) -> bool:
         with self._settled:
-            taken = self._taken.is_set()
-            self._given_up = not (taken and keep)
-            if taken:
+            self._given_up = not (self._taken and keep)
+            if self._taken:
                 self._let_go(unlock=not keep)
-            return taken and keep
+            return self._taken and keep
 
     def _run(self) -> None:
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
@@ -96,7 +97,8 @@ class _QueuedLock:
             if self._given_up:
                 self._let_go(unlock=True)
             else:
-                self._taken.set()
+                self._taken = True
+                self._signal.release()
 
     def _let_go(self, *, unlock: bool) -> None:
         if unlock:
