@@ -240,3 +240,39 @@ def test_reprs_show_no_content(tmp_path):
         shown.append(repr(vault.memory.forget("nell", about="secret", preview=True)))
         shown.append(repr(vault.memory.context("nell", "secret", conversation="hidden")))
         assert not any(word in text for text in shown for word in ("a secret thing", "hidden", "Nell"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"busy_wait_s": -1},
+        {"busy_wait_s": float("nan")},
+        {"users_in_memory": 0},
+        {"episode_gap_s": -5},
+        {"page_cache_kib": 0},
+    ],
+)
+def test_a_setting_out_of_bounds_is_refused_by_name(wrong):
+    with pytest.raises(InvalidInput, match=next(iter(wrong))):
+        aico.Settings(**wrong)
+
+
+@pytest.mark.parametrize("path", ["", "a\0b", "~nobody-of-this-name/vault"])
+def test_a_path_that_means_nothing_is_refused(path):
+    with pytest.raises(InvalidInput):
+        aico.open(path, passphrase="p")
+
+
+@pytest.mark.parametrize(
+    "pragma",
+    [
+        "synchronous=off",
+        "secure_delete=off",
+        "journal_mode=delete",
+        "mmap_size=1000000",
+        "writable_schema=on",
+    ],
+)
+def test_settings_that_our_promises_rest_on_cannot_be_changed(tmp_path, pragma):
+    with open_here(tmp_path / "vault") as vault, pytest.raises(InvalidInput):
+        vault.connection.execute(f"PRAGMA {pragma}")

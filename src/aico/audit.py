@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from aico.data.limits import checked_text
 from aico.errors import InvalidInput, StorageError
 
 if TYPE_CHECKING:
@@ -59,11 +60,20 @@ class _Request(msgspec.Struct, frozen=True):
 def search_for_leaks(places: Sequence[Path], needles: Sequence[str]) -> AuditReport:
     """Search every file below `places` for the needles, in a child process.
 
-    First a control file in the clear, made for this search from random words, must be found in every encoding.
+    First a control file in the clear, made for this search, must be found in every encoding. It holds random words
+    and not the needles: real content is never written in the clear, not even to prove a search.
     Raises InvalidInput for no needle or one under 8 bytes, StorageError if the search could not run.
     """
-    if not needles or any(len(needle.encode(errors="replace")) < NEEDLE_MIN_BYTES for needle in needles):
-        raise InvalidInput(f"the audit needs phrases of at least {NEEDLE_MIN_BYTES} bytes; nothing was searched")
+    if not needles:
+        raise InvalidInput(
+            "there is nothing to search for; nothing was searched", hint="record something, or give a phrase"
+        )
+    for needle in needles:
+        checked_text(needle, field="phrase", consequence="nothing was searched")
+        if len(needle.encode()) < NEEDLE_MIN_BYTES:
+            raise InvalidInput(
+                f"a phrase has fewer than {NEEDLE_MIN_BYTES} bytes and would turn up by chance; nothing was searched"
+            )
     with tempfile.TemporaryDirectory(prefix="aico-audit-") as folder:
         canary = secrets.token_urlsafe(24)
         control = Path(folder) / "control"
@@ -149,10 +159,10 @@ def _hits(path: Path, patterns: list[tuple[int, str, bytes]]) -> Iterator[Leak]:
 
 def _patterns(needle: str) -> Iterator[tuple[str, bytes]]:
     """A phrase as it could lie on a disk."""
-    raw = needle.encode(errors="surrogatepass")
+    raw = needle.encode()
     yield "utf-8", raw
-    yield "utf-16-le", needle.encode("utf-16-le", errors="surrogatepass")
-    yield "utf-16-be", needle.encode("utf-16-be", errors="surrogatepass")
+    yield "utf-16-le", needle.encode("utf-16-le")
+    yield "utf-16-be", needle.encode("utf-16-be")
     yield "hex", raw.hex().encode()
     yield "hex upper", raw.hex().upper().encode()
     for shift in range(3):

@@ -85,9 +85,9 @@ def to_us(instant: datetime, *, field: str = "at") -> int:
 
 
 def utc_offset_minutes(instant: datetime) -> int:
-    """How far the author's clock was from UTC, in whole minutes."""
+    """How far the author's clock was from UTC, in whole minutes; seconds, which old time zones had, are cut off."""
     offset = instant.utcoffset()
-    return 0 if offset is None else round(offset.total_seconds() / 60)
+    return 0 if offset is None else int(offset.total_seconds() / 60)
 
 
 def from_us(microseconds: int, *, utc_offset_min: int = 0) -> datetime:

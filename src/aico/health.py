@@ -100,4 +100,4 @@ def _keyring(*, needed: bool) -> Finding:
     try:
         return Finding("keyring", True, f"{keyring.backend_name()} is available")
     except KeyringUnavailable as exc:
-        return Finding("keyring", not needed, str(exc), exc.hint)
+        return Finding("keyring", not needed, str(exc) if needed else f"not used by this vault; {exc}", exc.hint)

@@ -18,6 +18,9 @@ PASSPHRASE_FILE_VARIABLE = "AICO_PASSPHRASE_FILE"  # noqa: S105  # a name, no pa
 CONFIG_FILE = "config.toml"
 
 
+_MOST = 1 << 31
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KdfCost:
     """What one guess at a passphrase costs (Argon2id, RFC 9106).
@@ -41,11 +44,19 @@ class Settings:
     busy_wait_s: float = 30.0
     """How long a write waits for its turn before `Busy`: longer than any import batch or checkpoint takes."""
     episode_gap_s: int = 3 * 3600
-    """A longer pause than this in a conversation begins a new episode (DESIGN.md)."""
+    """A longer pause than this in a conversation begins a new episode, a run of messages that belong together."""
     page_cache_kib: int = 16 * 1024
     """SQLite's cache of opened pages, per connection. 16 MiB hold the working set of 100k messages."""
     users_in_memory: int = 32
     """How many people's recall indexes stay in memory; the least recently used is dropped and rebuilt when asked."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("busy_wait_s", 0), ("episode_gap_s", 0), ("page_cache_kib", 64), ("users_in_memory", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not least <= value < _MOST:
+                raise InvalidInput(
+                    f"the setting {name} is a number from {least} on; the vault was not touched", field=name
+                )
 
 
 class _KdfTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -65,7 +76,12 @@ class _ConfigFile(msgspec.Struct, forbid_unknown_fields=True):
 def vault_folder(path: Path | str | None) -> Path:
     """The vault's folder: `path`, else AICO_HOME, else ~/.aico; absolute, `~` expanded, not yet created."""
     chosen = path if path is not None else os.environ.get(HOME_VARIABLE) or "~/.aico"
-    return Path(chosen).expanduser().absolute()
+    try:
+        if not str(chosen) or "\0" in str(chosen):
+            raise InvalidInput("the vault's folder has no usable name; nothing was changed", field="path")
+        return Path(chosen).expanduser().absolute()
+    except (RuntimeError, TypeError) as exc:  # a user's home that is not there; something that is no path
+        raise InvalidInput(f"the vault's folder cannot be found: {exc}; nothing was changed", field="path") from exc
 
 
 def load_settings(folder: Path) -> Settings:

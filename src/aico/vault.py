@@ -101,7 +101,7 @@ class Vault:
             self.users = UserService(self.connection, natural_ids=natural_ids, ids=ids)
             self.conversations = ConversationRepository(self.connection, natural_ids=natural_ids, ids=ids)
             self.facts = FactRepository(self.connection, ids=ids)
-            self.logs = LogRepository(self.connection)
+            self.logs = LogRepository(self.connection, clock=settings.clock)
             semantic = SemanticMemoryStore(
                 self.connection,
                 feed=ChangeFeed(self.connection),
@@ -120,6 +120,7 @@ class Vault:
                 facts=self.facts,
                 semantic=semantic,
                 eraser=eraser,
+                clock=settings.clock,
             )
             self.views = Views(semantic)
 

@@ -50,7 +50,7 @@ def test_bad_lines_are_skipped_and_reported_when_asked(home: Path, tmp_path: Pat
     assert [(bad["line"], bad["field"]) for bad in report["bad"]] == [(2, ""), (3, "role")]
     shown = run("import", file, "--skip-bad")
     assert shown.exit_code == 0
-    assert "2 lines were skipped" in shown.stdout
+    assert "2 lines left out" in shown.stdout
     assert "line 3, field role" in shown.stdout
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import pickle
 import signal
 import subprocess
 import sys
@@ -140,3 +141,8 @@ def test_any_bytes_are_a_report_or_a_typed_error(memory_for_fuzz, raw):
 def memory_for_fuzz():
     with temporary_vault() as vault:
         yield vault.memory
+
+
+def test_a_bad_record_crosses_processes():
+    bad = pickle.loads(pickle.dumps(BadRecord(3, "at", "it is missing")))
+    assert (bad.line, bad.field, str(bad)) == (3, "at", "line 3, field at: it is missing")

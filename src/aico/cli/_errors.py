@@ -2,6 +2,7 @@
 
 import difflib
 import traceback
+from pathlib import Path
 
 import click
 
@@ -65,6 +66,8 @@ def _usage(error: click.ClickException) -> tuple[str, str]:
 def _expected(param: click.Parameter, error: click.BadParameter) -> str:
     if isinstance(param.type, click.Choice):
         return f"choose from {', '.join(map(str, param.type.choices))}"
+    if isinstance(param.type, click.IntRange):
+        return f"expected a whole number from {param.type.min} on"
     if isinstance(param.type, click.types.IntParamType):
         return "expected a whole number"
     if isinstance(param.type, click.types.FloatParamType):
@@ -74,5 +77,6 @@ def _expected(param: click.Parameter, error: click.BadParameter) -> str:
 
 def _own_fault(error: Exception) -> str:
     """Where an unforeseen error came from: our own lines, without its message, which may hold content."""
-    lines = "".join(traceback.format_tb(error.__traceback__)[-4:]).rstrip()
+    package = str(Path(__file__).parents[1])
+    lines = "".join(traceback.format_tb(error.__traceback__)[-4:]).rstrip().replace(package, "aico")
     return f"an error of aico's own ({type(error).__name__}); what was acknowledged is kept\n{lines}"

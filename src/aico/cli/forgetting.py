@@ -23,7 +23,7 @@ ITEMS_SHOWN = 20
 @text_option("--about", help="All that holds every word of this text; - reads it from standard input.")
 @moment_option("--since", help="What was said from this moment on.")
 @moment_option("--until", help="What was said before this moment.")
-@click.option("--everything", is_flag=True, help="All that is known of this user.")
+@click.option("--everything", is_flag=True, help="All that is known of this user but the short name.")
 @click.option("--preview", is_flag=True, help="Only show what would be forgotten.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @user_option
@@ -31,8 +31,8 @@ ITEMS_SHOWN = 20
 def forget(call: Call, *, preview: bool, yes: bool, user: str | None, **selectors: Any) -> None:  # as Click parsed them
     """Forget for good, with a receipt.
 
-    One memory by its ID, a conversation, a subject, a span of time, or everything. Conversation, subject and time narrow each other down. What would go is shown first and you are asked, unless
-    --yes. What was forgotten stays forgotten when its file is imported again. Ends with code 4 if something is left.
+    One memory by its ID, a conversation, a subject, a span of time, or everything. Conversation, subject and time
+    narrow each other down. What would go is shown first and you are asked, unless --yes. What was forgotten stays forgotten when its file is imported again. Ends with code 4 if something is left.
     """
     if not (preview or yes or can_confirm()):
         raise InvalidInput(
@@ -89,7 +89,7 @@ def _show_preview(wished: "Receipt", *, err: bool) -> None:
             screen, f"and {len(wished.items) - ITEMS_SHOWN} more; --preview --json has them all", "dim", by=2
         )
     if wished.near:
-        screen.print("Near in meaning, would stay (each can be forgotten by its id):", style="bold")
+        screen.print("The words bring these too; they would stay (each can be forgotten by its id):", style="bold")
     for hit in wished.near:
         print_indented(screen, f"{day_and_time(hit.at)}  {hit.text}  {hit.id}", "dim", by=2)
 
@@ -97,7 +97,7 @@ def _show_preview(wished: "Receipt", *, err: bool) -> None:
 def _show_receipt(receipt: "Receipt", *, verified: bool) -> None:
     say(f"Forgotten: {_counted(receipt)}. Receipt {receipt.id}.")
     if receipt.removed:
-        say(f"Rows removed: {', '.join(f'{count:,} {table}' for table, count in receipt.removed.items())}.")
+        say(f"Rows removed: {', '.join(f'{table} {count:,}' for table, count in receipt.removed.items())}.")
     say(
         "✓ Looked again: nothing of it is left."
         if verified

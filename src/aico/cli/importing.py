@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from aico.cli._options import Call, common, writing_user_option
-from aico.cli._show import answer, console, printable, say
+from aico.cli._show import answer, console, number_of, printable, say
 from aico.cli._unlock import FIRST_USER, chosen_user, opened
 from aico.errors import InvalidInput, NotFound
 
@@ -95,9 +95,9 @@ def _show(report: "ImportReport") -> None:
         f"{report.added:,} added, {report.repeated:,} there already, {report.forgotten:,} forgotten before and left so."
     )
     for name, count in report.ignored_fields.most_common():
-        say(f"  the key {printable(name)} means nothing here; {count:,} lines have it")
+        say(f"  the key {printable(name)} means nothing here; {number_of(count, 'line')} with it")
     if report.bad:
-        say(f"{len(report.bad):,} lines were skipped:")
+        say(f"{number_of(len(report.bad), 'line')} left out:")
     for bad in report.bad[:BAD_SHOWN]:
         say(f"  {bad}")
     if len(report.bad) > BAD_SHOWN:

@@ -27,7 +27,7 @@ class Message:
     conversation: str = field(kw_only=True, repr=False)
     speaker: str | None = field(default=None, kw_only=True, repr=False)
     at: datetime | None = field(default=None, kw_only=True)
-    source_id: str | None = field(default=None, kw_only=True)
+    source_id: str | None = field(default=None, kw_only=True, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,9 @@ class Moment:
     conversation: str = field(repr=False)
     speaker: str | None = field(repr=False)
     at: datetime
-    source_id: str | None
+    source_id: str | None = field(repr=False)
+    position: int = field(default=0, repr=False)
+    """Orders messages of one instant: it rises as they are recorded."""
 
 
 class Outcome(Enum):
@@ -78,7 +80,8 @@ class ConversationRepository:
         With `return_forgotten` what was forgotten is recorded again. Raises InvalidInput, naming the message and the
         field, before anything is written.
         """
-        checked = [_checked_in_place(message, number) for number, message in enumerate(messages)]
+        several = len(messages) > 1
+        checked = [_checked_in_place(message, number, several=several) for number, message in enumerate(messages)]
         conversations = {name: self._ensure_conversation(user_id, name) for name in {m.conversation for m in checked}}
         recorded = []
         for number, message in enumerate(checked):
@@ -149,12 +152,15 @@ _INSERT = """INSERT INTO messages
     (id, user_id, conversation_id, role, speaker, text, at, utc_offset_min, position, source_id)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"""
 
-_SELECT_MOMENTS = """SELECT m.id, m.text, m.role, m.speaker, m.at, m.utc_offset_min, m.source_id, c.name AS conversation
+_SELECT_MOMENTS = """SELECT m.id, m.text, m.role, m.speaker, m.at, m.utc_offset_min, m.source_id, m.position,
+    c.name AS conversation
     FROM messages m JOIN conversations c ON c.id = m.conversation_id"""
 
 
 def checked_message(message: Message) -> Message:
     """The message with its names in Unicode's NFC. Raises InvalidInput, naming the field."""
+    if not isinstance(message, Message):
+        raise InvalidInput(f"a message is an aico.Message, not {type(message).__name__}; nothing was written")
     if message.at is not None:
         to_us(message.at)
     return Message(
@@ -167,10 +173,12 @@ def checked_message(message: Message) -> Message:
     )
 
 
-def _checked_in_place(message: Message, number: int) -> Message:
+def _checked_in_place(message: Message, number: int, *, several: bool) -> Message:
     try:
         return checked_message(message)
     except InvalidInput as exc:
+        if not several:
+            raise
         raise InvalidInput(f"message {number + 1}: {exc}", hint=exc.hint, field=exc.field) from None
 
 
@@ -183,4 +191,5 @@ def _moment(row: Row) -> Moment:
         speaker=row["speaker"],
         at=from_us(row["at"], utc_offset_min=row["utc_offset_min"]),
         source_id=row["source_id"],
+        position=row["position"],
     )

@@ -8,11 +8,11 @@ TEXT_MAX_BYTES = 16 * 1024 * 1024
 NAME_MAX_BYTES = 4096
 
 
-def checked_text(text: str, *, field: str = "text") -> str:
+def checked_text(text: str, *, field: str = "text", consequence: str = "nothing was written") -> str:
     """The text itself. Any character is kept, NUL too; raises InvalidInput for none, half a one, or over 16 MiB."""
-    _check(text, field, TEXT_MAX_BYTES)
+    _check(text, field, TEXT_MAX_BYTES, consequence)
     if not text.strip():
-        raise InvalidInput(f"{field} is empty; nothing was written", hint="record something that was said", field=field)
+        raise InvalidInput(f"{field} is empty; {consequence}", hint="give at least one word", field=field)
     return text
 
 
@@ -32,17 +32,17 @@ def checked_label(label: str | None, *, field: str) -> str | None:
     return label or None
 
 
-def _check(value: str, field: str, most_bytes: int) -> None:
+def _check(value: str, field: str, most_bytes: int, consequence: str = "nothing was written") -> None:
     if not isinstance(value, str):
-        raise InvalidInput(f"{field} is not text but {type(value).__name__}; nothing was written", field=field)
+        raise InvalidInput(f"{field} is not text but {type(value).__name__}; {consequence}", field=field)
     try:
         size = len(value.encode())
     except UnicodeEncodeError:  # its own message would show the text
         raise InvalidInput(
-            f"{field} holds half of a character (a lone surrogate) and cannot be kept faithfully; nothing was written",
+            f"{field} holds half of a character (a lone surrogate) and cannot be kept faithfully; {consequence}",
             hint="repair the text where it was cut, then try again",
             field=field,
         ) from None
     if size > most_bytes:
-        problem = f"{field} has {size:,} bytes, more than the {most_bytes:,} that fit; nothing was written"
+        problem = f"{field} has {size:,} bytes, more than the {most_bytes:,} that fit; {consequence}"
         raise InvalidInput(problem, field=field)

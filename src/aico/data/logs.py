@@ -1,9 +1,9 @@
 """The log that lies in the vault, sealed like everything else."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
-from aico.clock import from_us, to_us
+from aico.clock import Clock, SystemClock, from_us, to_us
 from aico.data.libsql import LibSQLConnection
 from aico.errors import InvalidInput, NotFound
 
@@ -26,8 +26,8 @@ class LogEntry:
 class LogRepository:
     """Writes and reads `logs`. Any thread may use it."""
 
-    def __init__(self, connection: LibSQLConnection) -> None:
-        self._connection = connection
+    def __init__(self, connection: LibSQLConnection, *, clock: Clock | None = None) -> None:
+        self._connection, self._clock = connection, clock or SystemClock()
 
     def insert_log(
         self,
@@ -39,7 +39,7 @@ class LogRepository:
         timestamp: datetime | None = None,
     ) -> int:
         """Write one entry, now if no aware `timestamp` is given; its id. Raises InvalidInput, Busy or DiskFull."""
-        at = to_us(timestamp or datetime.now(UTC), field="timestamp")
+        at = self._clock.now_us() if timestamp is None else to_us(timestamp, field="timestamp")
         if at < _FIRST_US:
             raise InvalidInput("timestamp lies before March 1973; nothing was written", field="timestamp")
         return self._connection.execute(

@@ -33,6 +33,8 @@ class UserService:
     def __init__(
         self, connection: LibSQLConnection, *, natural_ids: NaturalIds | None = None, ids: IdSource | None = None
     ) -> None:
+        if (natural_ids is None) != (ids is None):
+            raise InvalidInput("natural_ids and ids go together")
         self._connection, self._natural_ids, self._ids = connection, natural_ids, ids
 
     def get_profile(self, user_id: str) -> UserProfile:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, BinaryIO
+from typing import Annotated, BinaryIO, Self
 
 import msgspec
 
@@ -38,6 +38,9 @@ class BadRecord(InvalidInput):
             f"{where}: {problem}", hint="correct the line and import again, or skip such lines with --skip-bad"
         )
         self.line, self.field, self.problem = line, field, problem
+
+    def __reduce__(self) -> tuple[type[Self], tuple[int, str, str]]:
+        return type(self), (self.line, self.field, self.problem)
 
 
 @dataclass
@@ -145,7 +148,7 @@ def _record_of(
         named = _FIELD.search(str(exc))
         return BadRecord(number, (named[1] or named[2]) if named else "", str(exc).partition(" - at ")[0])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return BadRecord(number, "", "it is not valid JSON")
+        return BadRecord(number, "", "it is not valid JSON, or a text in it is not whole")
     except InvalidInput as exc:
         return BadRecord(number, exc.field, str(exc))
 

@@ -92,7 +92,7 @@ class VaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if msgspec.json.decode(raw, type=_JustFormat).format > FORMAT:
                 raise FormatTooNew(f"{path} was written by a newer release; nothing was changed", hint="update aico")
             found = msgspec.json.decode(raw, type=cls)
-            if len(found.keyslots) > SLOTS_MAX:
+            if not 1 <= len(found.keyslots) <= SLOTS_MAX:
                 raise _damaged(path)
             return found
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -171,7 +171,7 @@ class VaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 return self.verified(root)
         raise misspelt or WrongPassphrase(
             "the passphrase does not open any keyslot of this vault; nothing was changed",
-            hint="try again, or use your recovery phrase",
+            hint="try again, or use your recovery phrase; if you are sure, vault.json may have been changed",
         )
 
     def unlock_by_keyring(self) -> Unlocked:

@@ -1,5 +1,7 @@
 """Forgetting: what a wish means, what is left, and what the receipt says."""
 
+import dataclasses
+import pickle
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -194,3 +196,21 @@ def test_forgetting_inside_a_transaction_is_refused(vault):
     with pytest.raises(StorageError), vault.connection.transaction():
         vault.memory.forget("nell", about="whale")
     assert vault.memory.recall("nell", "whale")
+
+
+def test_time_means_the_same_for_facts_with_a_subject_and_without(vault):
+    fact = vault.memory.remember("nell", "Nell lived in Porto", valid_from=NOON - timedelta(days=4000))
+    span = {"since": NOON - timedelta(days=4001), "until": NOON - timedelta(days=3999)}
+    assert vault.memory.forget("nell", preview=True, **span).facts == (fact,)
+    assert vault.memory.forget("nell", preview=True, about="Porto", **span).facts == (fact,)
+
+
+def test_a_receipt_is_a_plain_record_and_only_the_original_looks_again(vault):
+    vault.memory.record("nell", "a whale in the harbour", conversation="c")
+    receipt = vault.memory.forget("nell", about="whale")
+    assert receipt.verify()
+    copy = pickle.loads(pickle.dumps(receipt))
+    assert copy == receipt
+    assert dataclasses.asdict(receipt)["removed"] == {"messages": 1, "conversations": 1}
+    with pytest.raises(InvalidInput, match="copy"):
+        copy.verify()

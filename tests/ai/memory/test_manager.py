@@ -251,3 +251,43 @@ def test_a_forgotten_message_is_not_recorded_again_unless_asked(memory):
     assert memory.recall("nell", "embarrassing") == []
     assert memory.record_many("nell", [message], return_forgotten=True) == [recorded]
     assert [hit.id for hit in memory.recall("nell", "embarrassing")] == [recorded]
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    at=st.datetimes(),
+    offset=st.timedeltas(
+        min_value=timedelta(hours=-24) + timedelta(microseconds=1),
+        max_value=timedelta(hours=24) - timedelta(microseconds=1),
+    ),
+)
+def test_every_moment_that_is_accepted_can_be_shown_again(shared, at, offset):
+    moment = at.replace(tzinfo=timezone(offset))
+    try:
+        recorded = shared.memory.record("moments", "then", conversation=str(at), at=moment)
+    except InvalidInput:
+        return
+    kept = {one.id: one.at for one in shared.memory.recent("moments", str(at), limit=99)}
+    assert kept[recorded] == moment
+    assert abs(kept[recorded].utcoffset() - offset) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda memory: memory.recall("nell", "q", kinds=None),
+        lambda memory: memory.recall("nell", "q", score_min="high"),
+        lambda memory: memory.recall("nell", "q", score_min=2),
+        lambda memory: memory.recall("nell", "q", score_min=float("nan")),
+        lambda memory: memory.recall("nell", "q", limit=True),
+        lambda memory: memory.recall("nell", "q", since=NOON, until=NOON),
+        lambda memory: memory.context("nell", "q", token_budget="many"),
+        lambda memory: memory.forget("nell", about=3),
+        lambda memory: memory.forget("nell", about="\ud800"),
+        lambda memory: memory.record_many("nell", ["text"]),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_refused(memory, call):
+    memory.record("nell", "something", conversation="c")
+    with pytest.raises(InvalidInput):
+        call(memory)

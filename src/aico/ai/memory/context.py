@@ -33,13 +33,17 @@ class ContextItem:
     speaker: str | None = field(repr=False)
     conversation: str | None = field(repr=False)
     score: float | None
+    position: int = field(default=0, repr=False)
 
     def as_line(self) -> str:
-        """The item as a prompt shows it: a date and a speaker in front, where they tell something."""
-        day = f"{self.at.day} {self.at:%B %Y}"
+        """The item as a prompt shows it: a date and a speaker in front, where they tell something.
+
+        Further lines of its text are set in, so that no memory can pass for a heading of ours.
+        """
+        day, text = f"{self.at.day} {self.at:%B %Y}", "\n    ".join(self.text.splitlines())
         if self.part == "fact":
-            return f"- {self.text} (since {day})"
-        return f"{self.speaker}: {self.text}" if self.part == "recent" else f"[{day}] {self.speaker}: {self.text}"
+            return f"- {text} (since {day})"
+        return f"{self.speaker}: {text}" if self.part == "recent" else f"[{day}] {self.speaker}: {text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ def assemble(
     chosen.take((_item_of_moment(moment) for moment in reversed(recent)), up_to=RECENT_SHARE, stop_at_first=True)
     chosen.take((_item_of_hit("fact", hit) for hit in facts), up_to=FACTS_SHARE)
     chosen.take((_item_of_hit("memory", hit) for hit in memories), up_to=1.0)
-    items = tuple(item for part in HEADINGS for item in sorted(chosen.items(part), key=lambda item: item.at))
+    items = tuple(item for part in HEADINGS for item in sorted(chosen.items(part), key=_in_order))
     return Context(items, count_tokens(_as_text(items)))
 
 
@@ -80,7 +84,8 @@ class _Budget:
     def __init__(self, tokens: int, count: TokenCounter) -> None:
         self._tokens, self._count, self._spent = tokens, count, 0
         self._items: list[ContextItem] = []
-        self._seen: set[str] = set()
+        self._ids: set[str] = set()
+        self._texts: set[str] = set()
 
     def items(self, part: str) -> list[ContextItem]:
         return [item for item in self._items if item.part == part]
@@ -89,16 +94,21 @@ class _Budget:
         """Take what fits into this share of the whole budget and into what is left of it."""
         limit = min(self._spent + self._tokens * up_to, self._tokens)
         for item in items:
-            if item.id in self._seen or item.text in self._seen:
-                continue
+            if item.id in self._ids or (item.part != "recent" and item.text in self._texts):
+                continue  # a turn of the live conversation may repeat another: "Yes."
             heading = 0 if self.items(item.part) else self._count(HEADINGS[item.part] + "\n\n")
             cost = self._count(item.as_line() + "\n") + heading
             if self._spent + cost <= limit:
                 self._spent += cost
                 self._items.append(item)
-                self._seen |= {item.id, item.text}
+                self._ids.add(item.id)
+                self._texts.add(item.text)
             elif stop_at_first:
                 return
+
+
+def _in_order(item: ContextItem) -> tuple[datetime, int]:
+    return item.at, item.position
 
 
 def _as_text(items: Sequence[ContextItem]) -> str:
@@ -112,9 +122,18 @@ def _as_text(items: Sequence[ContextItem]) -> str:
 
 def _item_of_moment(moment: Moment) -> ContextItem:
     return ContextItem(
-        "recent", moment.id, moment.text, moment.at, moment.speaker or moment.role, moment.conversation, None
+        "recent",
+        moment.id,
+        moment.text,
+        moment.at,
+        moment.speaker or moment.role,
+        moment.conversation,
+        None,
+        moment.position,
     )
 
 
 def _item_of_hit(part: str, hit: Hit) -> ContextItem:
-    return ContextItem(part, hit.id, hit.text, hit.at, hit.speaker or hit.role, hit.conversation, hit.score)
+    return ContextItem(
+        part, hit.id, hit.text, hit.at, hit.speaker or hit.role, hit.conversation, hit.score, hit.position
+    )

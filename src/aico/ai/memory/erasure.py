@@ -50,9 +50,12 @@ class Wish:
             raise InvalidInput("since is not before until; nothing was changed", hint="swap the two")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Receipt:
-    """What was forgotten, or with `preview` what would be. It keeps ids and counts; only a preview shows content."""
+    """What was forgotten, or with `preview` what would be. It keeps ids and counts; only a preview shows content.
+
+    A plain record that may be kept and copied; only the one that `forget` returned can look again.
+    """
 
     id: str
     at: datetime
@@ -65,17 +68,27 @@ class Receipt:
     """Whether no page image of before is left in the write-ahead log."""
     items: tuple[Moment | Fact, ...] = field(default=(), repr=False)
     near: tuple[Hit, ...] = field(default=(), repr=False)
-    """In a preview: what is near in meaning and would stay."""
-    _verify: Callable[["Receipt"], bool] = field(default=lambda _: False, repr=False, compare=False)
+    """In a preview: what else the words bring, and would stay."""
 
     def verify(self) -> bool:
         """Look for every forgotten row again, in the truth and in this process's index: true if none is left.
 
-        Raises InvalidInput for a preview, which removed nothing.
+        Raises InvalidInput for a preview, which removed nothing, and for a copy.
         """
         if self.preview:
             raise InvalidInput("this receipt is a preview: nothing was forgotten", hint="call forget without preview")
-        return self._verify(self)
+        look_again = self.__dict__.get("_look_again")
+        if look_again is None:
+            raise InvalidInput("this is a copy of a receipt: it cannot look again", hint="keep the one forget returned")
+        return bool(look_again(self))
+
+    def able_to(self, look_again: Callable[["Receipt"], bool]) -> "Receipt":
+        """The same receipt, able to look again. Not a field: it holds the vault, which no copy may."""
+        self.__dict__["_look_again"] = look_again
+        return self
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "_look_again"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +126,9 @@ class Eraser:
             self._note_erasures(user_id, chosen, receipt_id, at)
             removed = self._remove(user_id, chosen, everything=wish.everything)
         self._semantic.erase(user_id, [*chosen.messages, *chosen.facts])
-        receipt = self._receipt(user_id, receipt_id, at, chosen, preview=False)
-        return replace(receipt, removed=removed, log_cleared=self._connection.clear_log())
+        receipt = self._receipt(receipt_id, at, chosen, preview=False)
+        receipt = replace(receipt, removed=removed, log_cleared=self._connection.clear_log())
+        return receipt.able_to(partial(self._is_gone, user_id))
 
     def preview(self, user_id: bytes, wish: Wish) -> Receipt:
         """What `forget` would remove, with its content, and what is near in meaning but would stay."""
@@ -126,10 +140,10 @@ class Eraser:
             *(messages[i] for i in chosen.messages if i in messages),
             *(facts[i] for i in chosen.facts if i in facts),
         )
-        receipt = self._receipt(user_id, self._ids.new_id(), self._ids.now_us(), chosen, preview=True)
+        receipt = self._receipt(self._ids.new_id(), self._ids.now_us(), chosen, preview=True)
         return replace(receipt, items=items, near=self._near(user_id, wish, chosen))
 
-    def _receipt(self, user_id: bytes, receipt_id: bytes, at: int, chosen: _Selection, *, preview: bool) -> Receipt:
+    def _receipt(self, receipt_id: bytes, at: int, chosen: _Selection, *, preview: bool) -> Receipt:
         return Receipt(
             id=receipt_id.hex(),
             at=from_us(at),
@@ -138,7 +152,6 @@ class Eraser:
             facts=tuple(id_.hex() for id_ in chosen.facts),
             removed={},
             log_cleared=False,
-            _verify=partial(self._is_gone, user_id),
         )
 
     def _select(self, user_id: bytes, wish: Wish) -> _Selection:
@@ -186,7 +199,8 @@ class Eraser:
             []
             if wish.conversation is not None
             else self._connection.fetch_all(
-                "SELECT id FROM facts WHERE user_id = ? AND recorded_at >= ? AND recorded_at < ?",
+                "SELECT id FROM facts WHERE user_id = ? AND coalesce(valid_from, recorded_at) >= ? "
+                "AND coalesce(valid_from, recorded_at) < ?",
                 (user_id, since, until),
             )
         )
@@ -225,6 +239,9 @@ class Eraser:
         if everything:
             for table in ("preferences", "logs"):
                 removed[table] = self._connection.execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,)).rowcount
+            self._connection.execute(
+                "UPDATE users SET full_name = NULL, nickname = NULL, time_zone = NULL WHERE id = ?", (user_id,)
+            )
         return {table: count for table, count in removed.items() if count}
 
     def _is_gone(self, user_id: bytes, receipt: Receipt) -> bool:

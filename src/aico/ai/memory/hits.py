@@ -26,6 +26,8 @@ class Hit:
     speaker: str | None = field(default=None, repr=False)
     conversation: str | None = field(default=None, repr=False)
     source_id: str | None = field(default=None, repr=False)
+    position: int = field(default=0, repr=False)
+    """Orders messages of one instant."""
 
 
 def hit_of_message(moment: Moment, scored: Scored) -> Hit:
@@ -41,6 +43,7 @@ def hit_of_message(moment: Moment, scored: Scored) -> Hit:
         moment.speaker,
         moment.conversation,
         moment.source_id,
+        moment.position,
     )
 
 

@@ -9,7 +9,7 @@ from aico.ai.memory.erasure import Eraser, Receipt, Wish
 from aico.ai.memory.hits import Hit
 from aico.ai.memory.index import Filter
 from aico.ai.memory.semantic import SemanticMemoryStore
-from aico.clock import to_us
+from aico.clock import Clock, from_us, to_us
 from aico.data.conversations import ConversationRepository, Message, Moment, Outcome, Recorded
 from aico.data.facts import FactRepository
 from aico.data.libsql import LibSQLConnection
@@ -39,10 +39,11 @@ class MemoryManager:
         facts: FactRepository,
         semantic: SemanticMemoryStore,
         eraser: Eraser,
+        clock: Clock,
     ) -> None:
         self._connection, self._users = connection, users
         self._conversations, self._facts = conversations, facts
-        self._semantic, self._eraser = semantic, eraser
+        self._semantic, self._eraser, self._clock = semantic, eraser, clock
 
     def record(
         self,
@@ -170,10 +171,12 @@ class MemoryManager:
         """
         user_id = self._users.find(user)
         where = self._filter(user_id, conversation, kinds, since, until, as_of)
+        query = checked_text(query, field="query", consequence="nothing was searched")
         _check_limit(limit)
+        _check_score(score_min)
         if user_id is None:
             return []
-        hits = self._semantic.search(user_id, checked_text(query, field="query"), limit=limit, where=where)
+        hits = self._semantic.search(user_id, query, limit=limit, where=where)
         return hits if score_min is None else [hit for hit in hits if hit.score >= score_min]
 
     def context(self, user: str, query: str, *, conversation: str | None = None, token_budget: int = 1000) -> Context:
@@ -182,12 +185,16 @@ class MemoryManager:
 
         Tokens are estimated (`aico.ai.memory.context.estimate_tokens`). Raises InvalidInput.
         """
-        if token_budget < 1:
-            raise InvalidInput("a token budget is at least 1")
-        recent = [] if conversation is None else self.recent(user, conversation, limit=CONTEXT_TURNS)
+        if type(token_budget) is not int or token_budget < 1:
+            raise InvalidInput("a token budget is a whole number from 1 on", field="token_budget")
+        now, recent = (
+            from_us(self._clock.now_us()),
+            [] if conversation is None else self.recent(user, conversation, limit=CONTEXT_TURNS),
+        )
+        facts = self.recall(user, query, limit=CONTEXT_FACTS, kinds=("fact",))
         return assemble(
             recent=recent,
-            facts=self.recall(user, query, limit=CONTEXT_FACTS, kinds=("fact",)),
+            facts=[fact for fact in facts if fact.at <= now],
             memories=self.recall(user, query, limit=CONTEXT_MEMORIES, kinds=("message",)),
             token_budget=token_budget,
         )
@@ -214,7 +221,8 @@ class MemoryManager:
 
         `about` means every message and fact that holds every content word of the text, in any inflected form.
         Conversation, about and time narrow each other down; id and everything stand alone. Facts drawn from a
-        forgotten message go with it. With `preview` nothing is removed and the receipt shows what would be.
+        forgotten message go with it; a fact that a forgotten one had superseded stays superseded. Of the user,
+        `everything` leaves the short name, under which what was forgotten stays forgotten. With `preview` nothing is removed and the receipt shows what would be.
         Raises InvalidInput for no selector or contradicting ones, NotFound for a user or id that is not there.
         """
         user_id = self._users.find(user)
@@ -223,7 +231,7 @@ class MemoryManager:
             conversation=None
             if conversation is None
             else self._conversations.conversation_id(user_id or b"", conversation),
-            about=about,
+            about=None if about is None else checked_text(about, field="about", consequence="nothing was forgotten"),
             since_us=None if since is None else to_us(since, field="since"),
             until_us=None if until is None else to_us(until, field="until"),
             everything=everything,
@@ -242,9 +250,10 @@ class MemoryManager:
         until: datetime | None,
         as_of: datetime | None,
     ) -> Filter:
-        unknown = set(kinds) - set(KINDS)
-        if unknown or isinstance(kinds, str):
-            raise InvalidInput(f"kinds are {' and '.join(KINDS)}", hint='for example kinds=("fact",)')
+        if isinstance(kinds, str) or not isinstance(kinds, Iterable) or set(kinds) - set(KINDS):
+            raise InvalidInput(f"kinds are {' and '.join(KINDS)}", hint='for example kinds=("fact",)', field="kinds")
+        if since is not None and until is not None and to_us(since, field="since") >= to_us(until, field="until"):
+            raise InvalidInput("since is not before until; nothing was searched", hint="swap the two", field="since")
         return Filter(
             conversation=None
             if conversation is None
@@ -257,5 +266,10 @@ class MemoryManager:
 
 
 def _check_limit(limit: int) -> None:
-    if not isinstance(limit, int) or limit < 1:
-        raise InvalidInput("limit is a whole number from 1 on")
+    if type(limit) is not int or limit < 1:
+        raise InvalidInput("limit is a whole number from 1 on", field="limit")
+
+
+def _check_score(score_min: float | None) -> None:
+    if score_min is not None and not (isinstance(score_min, int | float) and 0 <= score_min <= 1):
+        raise InvalidInput("score_min lies between 0 and 1", field="score_min")

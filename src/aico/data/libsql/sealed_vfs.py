@@ -353,6 +353,18 @@ def connect(path: Path, vfs: SealedVFS | None, *, wait_s: float, cache_kib: int)
     return connection
 
 
+_FIXED_PRAGMAS = {
+    "journal_mode": ("wal",),  # sealed pages are crash-safe with write-ahead logging only
+    "synchronous": ("full", "2"),  # the rule that tells a torn log from a bent one needs it
+    "secure_delete": ("on", "1", "true", "yes"),  # what was forgotten leaves no trace in a page
+    "trusted_schema": ("off", "0", "false", "no"),
+    "cell_size_check": ("on", "1", "true", "yes"),
+    "mmap_size": ("0",),
+    "writable_schema": ("off", "0", "false", "no"),
+}
+"""Settings that our promises rest on, each with the values that keep them."""
+
+
 def _first_bytes(page_size: int) -> bytes:
     """What SQLite reads at open, before any lock and before recovery, when page 1 may be torn and whole in the WAL.
 
@@ -370,12 +382,9 @@ def _refuse_ways_out(
     """
     if operation == apsw.SQLITE_ATTACH and first != "":
         return apsw.SQLITE_DENY
-    if (
-        operation == apsw.SQLITE_PRAGMA
-        and (first or "").lower() == "journal_mode"
-        and (second or "wal").lower() != "wal"
-    ):
-        return apsw.SQLITE_DENY  # sealed pages are crash-safe with write-ahead logging only
+    if operation == apsw.SQLITE_PRAGMA and second is not None:
+        allowed = _FIXED_PRAGMAS.get((first or "").lower())
+        return apsw.SQLITE_OK if allowed is None or second.lower() in allowed else apsw.SQLITE_DENY
     return apsw.SQLITE_OK
 
 

@@ -82,7 +82,7 @@ _FACTS = """CREATE TABLE facts (
     text TEXT NOT NULL,
     category TEXT,
     confidence REAL NOT NULL,           -- 0 to 1
-    trust TEXT NOT NULL,                -- who vouches for it: 'user' or 'extracted'
+    trust TEXT NOT NULL,                -- who vouches for it: 'user' so far
     source TEXT,                        -- where it comes from, in the caller's words
     source_message_id BLOB,             -- or the message it was drawn from
     valid_from INTEGER,                 -- true in the world from … until
@@ -107,7 +107,7 @@ _ERASURES = """CREATE TABLE erasures (
     id BLOB NOT NULL UNIQUE,            -- of the row that is gone; keyed, so it tells nothing of its content
     user_id BLOB NOT NULL,
     receipt_id BLOB NOT NULL,
-    kind TEXT NOT NULL,                 -- 'message', 'fact', 'conversation'
+    kind TEXT NOT NULL,                 -- 'message' or 'fact'
     at INTEGER NOT NULL
 )"""
 
