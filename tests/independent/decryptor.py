@@ -109,6 +109,35 @@ def decrypted_database(content: bytes, database_key: bytes, generation: int) -> 
     return bytes(image)
 
 
+def log_frames(folder: Path, secret: str) -> list[tuple[int, bytes]]:
+    """The frames of the write-ahead log that a crash left: page number and page bytes, in order."""
+    root = root_key(json.loads((folder / "vault.json").read_bytes()), secret)
+    database_key = hkdf(root, b"aico 1 database pages")
+    salt = (folder / "data" / "aico.db").read_bytes()[:16]
+    log = (folder / "data" / "aico.db-wal").read_bytes()
+    frame_size, frames = 24 + (1 << salt[0]), []
+    for offset in range(32, len(log), frame_size):
+        frame = log[offset : offset + frame_size]
+        key = hkdf(database_key, b"aico 1 page key" + frame[-4:], salt)
+        bound = b"aico wal 1" + struct.pack(">Q", offset) + salt
+        plain = AESGCM(key).decrypt(frame[-16:-4], frame[:-16], bound)
+        assert plain[8:16] == log[16:24]  # the salts of this run of the log
+        frames.append((struct.unpack(">I", plain[:4])[0], plain[24:]))
+    return frames
+
+
+def opened_stream(key: bytes, stream: bytes, encoded_place: bytes) -> bytes:
+    """A sealed stream: header of 11 bytes, salt of 32, then chunks under a counter with a flag on the last."""
+    header, salt, body = stream[:11], stream[11:43], stream[43:]
+    assert header == b"AICOstrm\x01\x00\x01"
+    cipher = AESGCM(hkdf(key, b"aico 1 stream" + header + encoded_place, salt))
+    chunks = [body[start : start + 65_552] for start in range(0, len(body), 65_552)]
+    return b"".join(
+        cipher.decrypt(number.to_bytes(11, "big") + bytes([number == len(chunks) - 1]), chunk, None)
+        for number, chunk in enumerate(chunks)
+    )
+
+
 def hkdf(key: bytes, info: bytes, salt: bytes | None = None) -> bytes:
     """32 bytes by HKDF-SHA256 (RFC 5869)."""
     return HKDF(SHA256(), 32, salt, info).derive(key)

@@ -2,11 +2,16 @@
 
 import ast
 import hashlib
+import io
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import aico
+from aico.security.keys import ValueKey
+from aico.security.stream import seal_stream
 from aico.testing import PASSPHRASE, cheap_settings
 from tests.independent import decryptor
 
@@ -71,3 +76,26 @@ def test_another_secret_opens_nothing(vault):
     folder, _, _ = vault
     with pytest.raises(ValueError, match="no keyslot"):
         decryptor.open_vault(folder, "wrong")
+
+
+def test_every_frame_of_a_log_left_by_a_kill_is_read_from_the_bytes_alone(tmp_path):
+    program = (
+        "import os, sys, aico\nfrom aico.testing import PASSPHRASE, cheap_settings\n"
+        "vault = aico.open(sys.argv[1], passphrase=PASSPHRASE, settings=cheap_settings())\n"
+        "for number in range(20): vault.memory.record('mia', f'whale number {number}', conversation='c')\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    folder = tmp_path / "vault"
+    subprocess.run([sys.executable, "-c", program, str(folder)], check=False)
+    frames = decryptor.log_frames(folder, PASSPHRASE)
+    assert len(frames) > 20
+    assert all(page > 0 and len(content) == 4096 - 32 for page, content in frames)
+    assert all(any(f"whale number {number}".encode() in content for _, content in frames) for number in range(20))
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_536, 65_537, 131_072])
+def test_a_stream_is_read_from_the_bytes_alone(size):
+    key, sealed = bytes(range(32)), io.BytesIO()
+    seal_stream(io.BytesIO(b"a" * size), sealed, keys={1: ValueKey(key)}, bound_to=("file", 7))
+    place = b"s" + (4).to_bytes(4, "big") + b"file" + b"i" + (1).to_bytes(4, "big") + b"7"
+    assert decryptor.opened_stream(key, sealed.getvalue(), place) == b"a" * size
