@@ -1,5 +1,9 @@
-"""What all tests share: Hypothesis without a stopwatch, because a busy machine is not a bug."""
+"""What all tests share: Hypothesis without a stopwatch, because a busy machine is not a bug; and no skips where all is there."""
 
+import os
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -9,3 +13,12 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("aico")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """`.ci/run` installs every extra and engine, and sets AICO_NO_SKIPS: a skip there is a failure."""
+    report = yield
+    if report.skipped and os.environ.get("AICO_NO_SKIPS"):
+        report.outcome = "failed"
+    return report

@@ -28,9 +28,11 @@ class SystemClock:
     """The machine's clock and its random source."""
 
     def now_us(self) -> int:
+        """Microseconds since 1970 UTC; it may step back when the machine's clock is set."""
         return time.time_ns() // 1000
 
     def random_bytes(self, count: int) -> bytes:
+        """`count` bytes from the operating system."""
         return secrets.token_bytes(count)
 
 

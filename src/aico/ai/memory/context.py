@@ -88,6 +88,7 @@ class _Budget:
         self._texts: set[str] = set()
 
     def items(self, part: str) -> list[ContextItem]:
+        """What was taken of one part, in the order it was taken."""
         return [item for item in self._items if item.part == part]
 
     def take(self, items: Iterable[ContextItem], *, up_to: float, stop_at_first: bool = False) -> None:

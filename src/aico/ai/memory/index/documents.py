@@ -123,6 +123,7 @@ class DocumentTable:
 
     @property
     def alive(self) -> Mask:
+        """Which rows still stand for a document."""
         return self.column("alive")
 
     def id_of(self, number: int) -> bytes:
@@ -131,6 +132,7 @@ class DocumentTable:
         return int(high).to_bytes(8, "big") + int(low).to_bytes(8, "big")
 
     def kind_of(self, number: int) -> str:
+        """The kind of a row's document."""
         return FACT if self._columns["is_fact"][number] else MESSAGE
 
     def matching(self, where: Filter, *, believed_only: bool = True) -> Mask:
