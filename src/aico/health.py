@@ -31,7 +31,8 @@ class Finding:
     """One thing that was examined."""
 
     name: str
-    ok: bool
+    ok: bool | None
+    """None where nothing is wrong and nothing is promised either."""
     message: str
     hint: str = ""
 
@@ -53,7 +54,7 @@ def examine(folder: Path, *, keyslots: Sequence[str], connection: LibSQLConnecti
         Finding("keyslots", True, f"the vault can be unlocked by: {', '.join(keyslots)}"),
         _keyring(needed="keyring" in keyslots),
         Finding("engine", True, f"{connection.engine}; a changed byte is detected"),
-        Finding("freshness", True, anchor),
+        Finding("freshness", None, anchor),
         *(
             Finding(view.name, True, f"{view.lag} changes behind; it reads on before it answers")
             for view in views.status()
@@ -100,4 +101,6 @@ def _keyring(*, needed: bool) -> Finding:
     try:
         return Finding("keyring", True, f"{keyring.backend_name()} is available")
     except KeyringUnavailable as exc:
-        return Finding("keyring", not needed, str(exc) if needed else f"not used by this vault; {exc}", exc.hint)
+        if needed:
+            return Finding("keyring", False, str(exc), exc.hint)
+        return Finding("keyring", None, f"not used by this vault; {exc}")

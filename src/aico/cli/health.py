@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from aico.audit import AuditReport
     from aico.health import Finding
 
+MARKS = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("–", "dim")}
 NOT_WELL = 4
 """The exit code of IntegrityError: something is not as it should be."""
 LEAKS_SHOWN = 20
@@ -41,7 +42,7 @@ def doctor(call: Call) -> None:
 
     with opened(call.home) as vault:
         findings = vault.doctor()
-    well = all(finding.ok for finding in findings)
+    well = all(finding.ok is not False for finding in findings)
     document = {"ok": well, "findings": [asdict(finding) for finding in findings]}
     answer(document, lambda: _show_findings(findings), as_json=call.as_json)
     click.get_current_context().exit(0 if well else NOT_WELL)
@@ -90,10 +91,9 @@ def _show_findings(findings: "list[Finding]") -> None:
 
     screen = console()
     for finding in findings:
-        mark = ("✓", "green") if finding.ok else ("✗", "bold red")
-        screen.print(Text.assemble(mark, " ", (finding.name, "bold")))
+        screen.print(Text.assemble(MARKS[finding.ok], " ", (finding.name, "bold")))
         print_indented(screen, finding.message)
-        if finding.hint and not finding.ok:
+        if finding.hint and finding.ok is False:
             print_indented(screen, f"→ {finding.hint}")
 
 
