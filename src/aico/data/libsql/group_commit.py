@@ -84,7 +84,9 @@ class GroupCommit:
                 self._commit(self._take_batch(), own)
         finally:
             with self._mutex:
-                if not own.settled:  # no turn came: this job fails in its own thread, the others try for themselves
+                if (
+                    own in self._waiting
+                ):  # no turn came: this job fails in its own thread, the others try for themselves
                     self._waiting.remove(own)
                 following = self._waiting[0] if self._waiting else None
                 self._led = following is not None
@@ -102,13 +104,14 @@ class GroupCommit:
                 self._run(job, alone=len(batch) == 1)
             self._transactions.commit()
         except BaseException as error:  # noqa: BLE001  # handed to each caller, who raises it
-            self._transactions.roll_back()
             for job in batch:
                 job.error = error
-        for job in batch:
-            job.settled = True
-            if job is not own:
-                job.wake()
+            self._transactions.roll_back()
+        finally:  # nobody is left waiting, even where taking back fails as well
+            for job in batch:
+                job.settled = True
+                if job is not own:
+                    job.wake()
 
     def _run(self, job: _Job, *, alone: bool) -> None:
         """Run one job; what it raises is its own, and takes back its own statements alone."""
