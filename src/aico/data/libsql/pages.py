@@ -9,7 +9,7 @@ page key = HKDF-SHA256(database key of that generation, salt of the file, genera
 
 import os
 import secrets
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from itertools import count
 
 from cryptography.exceptions import InvalidTag
@@ -41,13 +41,14 @@ class DatabaseKeys:
 
         Its generation is the next whose low byte is not among `taken`, those of the pages on the disk.
         """
-        self.newest = next(g for g in count(self.newest + 1) if g & 0xFF not in taken)
-        self._keys[self.newest] = key
+        generation = next(g for g in count(self.newest + 1) if g & 0xFF not in taken)
+        self._keys[generation] = key
+        self.newest = generation
 
     def drop_newest(self) -> None:
         """Take the last `add` back: nothing was sealed under it."""
-        del self._keys[self.newest]
-        self.newest = max(self._keys)
+        dropped, self.newest = self.newest, max(g for g in self._keys if g != self.newest)
+        del self._keys[dropped]
 
     def keep_newest(self) -> None:
         """Forget all but the newest: nothing on disk is sealed under the others any more."""
@@ -76,16 +77,18 @@ class PageCipher:
         self.salt, self.page_size = salt, 1 << salt[0]
         self._keys = keys
         self._ciphers: dict[bytes, AESGCM] = {}
-        self._generation, self._session, self._left = 0, b"", 0  # those that new pages are sealed under
+        self._left = 0  # pages that may still be sealed under the session below
+        self._sealing: tuple[int, bytes, Callable[..., int]] = (-1, b"", _no_session)
 
     def seal_into(self, plain: bytes | memoryview, bound_to: bytes, sealed: memoryview) -> None:
         """Write ciphertext, tag, nonce and session into `sealed`, 32 bytes longer than `plain`."""
-        if self._left <= 0 or self._generation != self._keys.newest:
+        if self._left <= 0 or self._sealing[0] != self._keys.newest:
             self._begin_session()
         self._left -= 1
+        _, session, encrypt_into = self._sealing
         nonce = os.urandom(NONCE_BYTES)
-        self._encrypt_into(nonce, plain, bound_to + self.salt, sealed[: TAG_BYTES - TRAILER_BYTES])
-        sealed[TAG_BYTES - TRAILER_BYTES :] = nonce + self._session
+        encrypt_into(nonce, plain, bound_to + self.salt, sealed[: TAG_BYTES - TRAILER_BYTES])
+        sealed[TAG_BYTES - TRAILER_BYTES :] = nonce + session
 
     def open_into(self, sealed: memoryview, bound_to: bytes, plain: memoryview) -> None:
         """Write the plain bytes of a sealed page into `plain`, 32 bytes shorter. Raises NotSealed."""
@@ -94,9 +97,11 @@ class PageCipher:
         cipher.decrypt_into(nonce, sealed[: TAG_BYTES - TRAILER_BYTES], bound_to + self.salt, plain)
 
     def _begin_session(self) -> None:
-        self._generation, self._left = self._keys.newest, PAGES_PER_SESSION
-        self._session = bytes([self._generation & 0xFF]) + secrets.token_bytes(SESSION_BYTES)
-        self._encrypt_into = self._cipher(self._session).encrypt_into
+        """In one assignment: an interrupt in between would seal pages under one session and name another."""
+        generation = self._keys.newest
+        session = bytes([generation & 0xFF]) + secrets.token_bytes(SESSION_BYTES)
+        self._sealing = generation, session, self._cipher(session).encrypt_into
+        self._left = PAGES_PER_SESSION
 
     def _cipher(self, generation_and_session: bytes) -> AESGCM:
         found = self._ciphers.get(generation_and_session)
@@ -109,3 +114,7 @@ class PageCipher:
             found = AESGCM(key.derive(b"aico 1 page key" + generation_and_session, salt=self.salt))
             self._ciphers[generation_and_session] = found
         return found
+
+
+def _no_session(*_: object) -> int:
+    raise AssertionError("a session is begun before the first page is sealed")

@@ -147,9 +147,10 @@ class PageFile(_SealedFile):
         return self._cipher is not None
 
     def _use(self, salt: bytes) -> None:
-        self._cipher = self._vfs.cipher(salt)
-        self._page = memoryview(bytearray(self._cipher.page_size))  # the last one opened; its reserved bytes stay zero
-        self._sealed = memoryview(bytearray(self._cipher.page_size))
+        cipher = self._vfs.cipher(salt)
+        self._page = memoryview(bytearray(cipher.page_size))  # the last one opened; its reserved bytes stay zero
+        self._sealed = memoryview(bytearray(cipher.page_size))
+        self._cipher = cipher  # last: until here an interrupt leaves the file as if it had not been read
 
 
 class WalFile(_SealedFile):
