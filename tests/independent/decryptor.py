@@ -77,17 +77,14 @@ def opened(key: bytes, sealed: bytes, *place: str | bytes | int) -> bytes:
     """A sealed value: version 1, generation 2, nonce 12, ciphertext, tag 16; bound to its place."""
     version, generation = struct.unpack(">BH", sealed[:3])
     assert (version, generation) == (1, 1)
-    bound = b""
-    for part in place:
-        kind, data = (
-            (b"s", part.encode())
-            if isinstance(part, str)
-            else (b"b", part)
-            if isinstance(part, bytes)
-            else (b"i", str(part).encode())
-        )
-        bound += kind + struct.pack(">I", len(data)) + data
-    return AESGCM(key).decrypt(sealed[3:15], sealed[15:], sealed[:3] + bound)
+    return AESGCM(key).decrypt(sealed[3:15], sealed[15:], sealed[:3] + encoded(*place))
+
+
+def encoded(*place: str | bytes | int) -> bytes:
+    """A canonical place: each part as its kind, its length and its data."""
+    kinds = {str: (b"s", str.encode), bytes: (b"b", bytes), int: (b"i", lambda number: str(number).encode())}
+    parts = ((kinds[type(part)][0], kinds[type(part)][1](part)) for part in place)
+    return b"".join(kind + struct.pack(">I", len(data)) + data for kind, data in parts)
 
 
 def decrypted_database(content: bytes, database_key: bytes, generation: int) -> bytes:
@@ -109,8 +106,8 @@ def decrypted_database(content: bytes, database_key: bytes, generation: int) -> 
     return bytes(image)
 
 
-def log_frames(folder: Path, secret: str) -> list[tuple[int, bytes]]:
-    """The frames of the write-ahead log that a crash left: page number and page bytes, in order."""
+def log_frames(folder: Path, secret: str) -> list[tuple[bytes, bytes]]:
+    """The frames of the write-ahead log that a crash left: SQLite's header and the page's bytes, in order."""
     root = root_key(json.loads((folder / "vault.json").read_bytes()), secret)
     database_key = hkdf(root, b"aico 1 database pages")
     salt = (folder / "data" / "aico.db").read_bytes()[:16]
@@ -122,7 +119,7 @@ def log_frames(folder: Path, secret: str) -> list[tuple[int, bytes]]:
         bound = b"aico wal 1" + struct.pack(">Q", offset) + salt
         plain = AESGCM(key).decrypt(frame[-16:-4], frame[:-16], bound)
         assert plain[8:16] == log[16:24]  # the salts of this run of the log
-        frames.append((struct.unpack(">I", plain[:4])[0], plain[24:]))
+        frames.append((plain[:24], plain[24:]))
     return frames
 
 

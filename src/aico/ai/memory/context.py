@@ -38,12 +38,14 @@ class ContextItem:
     def as_line(self) -> str:
         """The item as a prompt shows it: a date and a speaker in front, where they tell something.
 
-        Further lines of its text are set in, so that no memory can pass for a heading of ours.
+        A speaker stays on one line and further lines of a text are set in, so that neither can pass for a heading
+        of ours: both may come from a file that somebody else wrote.
         """
         day, text = f"{self.at.day} {self.at:%B %Y}", "\n    ".join(self.text.splitlines())
         if self.part == "fact":
             return f"- {text} (since {day})"
-        return f"{self.speaker}: {text}" if self.part == "recent" else f"[{day}] {self.speaker}: {text}"
+        said = f"{' '.join((self.speaker or '').split())}: {text}"
+        return said if self.part == "recent" else f"[{day}] {said}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ OVERDUE_PAGES = 8 * DUE_PAGES
 
 
 class Checkpointer:
-    """One thread, started when first needed, with a connection of its own for each. A failed checkpoint loses nothing and comes again."""
+    """One thread, started when first needed. A checkpoint that fails loses nothing and comes again."""
 
     def __init__(
         self,
