@@ -5,7 +5,7 @@
     ├── IntegrityError            Tampered · FormatTooNew · IndexOutOfStep
     ├── StorageError              Busy · DiskFull · MigrationFailed
     ├── InvalidInput (ValueError) Forgotten
-    ├── NotFound (LookupError) · MissingExtra (ImportError)
+    ├── NotFound (LookupError) · MissingExtra (ImportError) · ModelUnavailable
     └── SyncError                 PeerRejected · WireMismatch
 
 A message says what failed, on which thing, and what it means for the data; the hint says what to do
@@ -118,6 +118,12 @@ class MissingExtra(AicoError, ImportError):
     """An optional package is not installed; the hint has the install line."""
 
     exit_code = 7
+
+
+class ModelUnavailable(AicoError):
+    """A model that was asked for cannot be used; recall goes on by words, and nothing recorded is lost."""
+
+    exit_code = 9
 
 
 class SyncError(AicoError):

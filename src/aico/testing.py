@@ -1,13 +1,18 @@
 """For tests of what is built on AICO: a vault that opens in a millisecond, a clock that stands still."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
+import numpy as np
+import numpy.typing as npt
+
+from aico.ai.embedding import Vectors
 from aico.clock import Clock, to_us
 from aico.settings import KdfCost, Settings
 from aico.vault import Vault, open_vault
@@ -32,6 +37,33 @@ class FixedClock:
     def move(self, by: timedelta) -> None:
         """Set the clock forward, or back with a negative span."""
         self._now_us += by // timedelta(microseconds=1)
+
+
+class HashEmbedder:
+    """A tiny deterministic stand-in for an embedding model: texts with the same words lie near each other.
+
+    Each lower-case word is a fixed direction (the hashing trick); `synonyms` maps words to the one they stand for, so
+    that a test can have two texts mean the same without a word in common.
+    """
+
+    query_prefix = passage_prefix = ""
+    window = 512
+
+    def __init__(self, *, dimension: int = 64, synonyms: Mapping[str, str] | None = None) -> None:
+        self.id, self.dimension = f"hash/{dimension}", dimension
+        self._synonyms = dict(synonyms or {})
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """float32[n, dimension], each row of length 1."""
+        vectors = np.array([sum(map(self._direction, text.lower().split()), self._direction("")) for text in texts])
+        vectors = vectors.reshape(len(texts), self.dimension)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.asarray(vectors / lengths, np.float32)
+
+    def _direction(self, word: str) -> npt.NDArray[np.float64]:
+        stem = word.strip(".,;:!?\"'()[]")
+        seed = int.from_bytes(blake2b(self._synonyms.get(stem, stem).encode(), digest_size=8).digest(), "big")
+        return np.random.default_rng(seed).standard_normal(self.dimension)
 
 
 def cheap_settings(*, clock: Clock | None = None) -> Settings:

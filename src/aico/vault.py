@@ -110,8 +110,14 @@ class Vault:
                 episode_gap_s=settings.episode_gap_s,
                 users_in_memory=settings.users_in_memory,
             )
+            views = [semantic]
             eraser = Eraser(
-                self.connection, conversations=self.conversations, facts=self.facts, semantic=semantic, ids=ids
+                self.connection,
+                conversations=self.conversations,
+                facts=self.facts,
+                semantic=semantic,
+                views=views,
+                ids=ids,
             )
             self.memory = MemoryManager(
                 self.connection,
@@ -122,7 +128,7 @@ class Vault:
                 eraser=eraser,
                 clock=settings.clock,
             )
-            self.views = Views(semantic)
+            self.views = Views(views)
 
     def audit(self, needles: Sequence[str] = (), *, samples: int = 40) -> AuditReport:
         """Search every file of the vault, and what it may have left in the temporary folder, as a stranger would.

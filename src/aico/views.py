@@ -1,8 +1,9 @@
 """The views of the truth and how far behind it each is. A view may lag; it reads on before it answers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aico.ai.memory.semantic import SemanticMemoryStore
+from aico.ai.memory.view import View
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,16 +17,17 @@ class ViewStatus:
 class Views:
     """Everything that is derived from the truth and can be deleted at any time."""
 
-    def __init__(self, semantic: SemanticMemoryStore) -> None:
-        self._semantic = semantic
+    def __init__(self, views: Sequence[View]) -> None:
+        self._views = views
 
     def status(self) -> list[ViewStatus]:
         """Each view's lag now."""
-        return [ViewStatus("recall index", self._semantic.lag())]
+        return [ViewStatus(view.name, view.lag()) for view in self._views]
 
     def wait(self, timeout_s: float | None = None) -> None:
         """Return once every view in this process has read all that was committed before the call.
 
-        The recall index catches up at once, in this thread, so `timeout_s` has nothing to cut short yet.
+        Each catches up at once, in this thread, so `timeout_s` has nothing to cut short yet.
         """
-        self._semantic.catch_up()
+        for view in self._views:
+            view.catch_up()

@@ -1,6 +1,6 @@
 """Forgetting: which rows a wish means, their removal from the truth and every view, and a receipt."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -8,6 +8,7 @@ from functools import partial
 from aico.ai.memory.hits import Hit
 from aico.ai.memory.index import Filter
 from aico.ai.memory.semantic import SemanticMemoryStore
+from aico.ai.memory.view import View
 from aico.clock import IdSource, from_us
 from aico.data.conversations import ConversationRepository, Moment
 from aico.data.facts import Fact, FactRepository
@@ -71,7 +72,7 @@ class Receipt:
     """In a preview: what else the words bring, and would stay."""
 
     def verify(self) -> bool:
-        """Look for every forgotten row again, in the truth and in this process's index: true if none is left.
+        """Look for every forgotten row again, in the truth and in every view: true if none is left.
 
         Raises InvalidInput for a preview, which removed nothing, and for a copy.
         """
@@ -107,9 +108,10 @@ class Eraser:
         conversations: ConversationRepository,
         facts: FactRepository,
         semantic: SemanticMemoryStore,
+        views: Sequence[View],
         ids: IdSource,
     ) -> None:
-        self._connection, self._ids = connection, ids
+        self._connection, self._views, self._ids = connection, views, ids
         self._conversations, self._facts, self._semantic = conversations, facts, semantic
 
     def forget(self, user_id: bytes, wish: Wish) -> Receipt:
@@ -125,7 +127,8 @@ class Eraser:
             chosen = self._select(user_id, wish)
             self._note_erasures(user_id, chosen, receipt_id, at)
             removed = self._remove(user_id, chosen, everything=wish.everything)
-        self._semantic.erase(user_id, [*chosen.messages, *chosen.facts])
+        for view in self._views:
+            view.erase(user_id, [*chosen.messages, *chosen.facts])
         receipt = self._receipt(receipt_id, at, chosen, preview=False)
         receipt = replace(receipt, removed=removed, log_cleared=self._connection.clear_log())
         return receipt.able_to(partial(self._is_gone, user_id))
@@ -245,7 +248,8 @@ class Eraser:
         return {table: count for table, count in removed.items() if count}
 
     def _is_gone(self, user_id: bytes, receipt: Receipt) -> bool:
-        if self._semantic.holds_any(user_id, [bytes.fromhex(id_) for id_ in (*receipt.messages, *receipt.facts)]):
+        gone = [bytes.fromhex(id_) for id_ in (*receipt.messages, *receipt.facts)]
+        if any(view.holds_any(user_id, gone) for view in self._views):
             return False
         places = [(_OF_MESSAGES, id_) for id_ in receipt.messages] + [(_OF_FACTS, id_) for id_ in receipt.facts]
         return not any(

@@ -24,6 +24,8 @@ class SemanticMemoryStore:
     had reached, so what this or another process committed a moment ago is found.
     """
 
+    name = "recall index"
+
     def __init__(
         self,
         connection: LibSQLConnection,
