@@ -7,11 +7,15 @@ import os
 import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from aico.clock import Clock, SystemClock
 from aico.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from aico.ai.embedding import Embedder
 
 HOME_VARIABLE = "AICO_HOME"
 PASSPHRASE_FILE_VARIABLE = "AICO_PASSPHRASE_FILE"  # noqa: S105  # a name, no passphrase
@@ -41,6 +45,8 @@ class Settings:
 
     kdf: KdfCost = field(default_factory=KdfCost)
     clock: Clock = field(default_factory=SystemClock)
+    embedder: "Embedder | None" = None
+    """The embedding model; None finds memories by their words alone."""
     busy_wait_s: float = 30.0
     """How long a write waits for its turn before `Busy`: longer than any import batch or checkpoint takes."""
     episode_gap_s: int = 3 * 3600
