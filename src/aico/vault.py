@@ -27,10 +27,10 @@ from aico.data.user import UserService
 from aico.errors import InvalidInput, KeyslotMissing, NotFound, UnlockError, storage_error
 from aico.health import Finding, Status, examine, status_of
 from aico.portability.jsonl import ImportReport, import_jsonl
-from aico.security import keyring
-from aico.security.keys import Passphrase, RootKey
-from aico.security.keyslots import SlotKind, Unlocked, VaultFile, sync_folder
+from aico.security.keys import Passphrase
+from aico.security.keyslots import Unlocked, VaultFile, sync_folder
 from aico.settings import CONFIG_FILE, Settings, load_settings, passphrase_file, vault_folder
+from aico.vault_keys import VaultKeys
 from aico.views import Views
 
 VAULT_FILE, DATA_FOLDER, DATABASE = "vault.json", "data", "aico.db"
@@ -97,7 +97,7 @@ class Vault:
         with self._closed_on_error():
             SchemaRegistry.apply_core_schemas(self.connection)
             ids, natural_ids = IdSource(settings.clock), NaturalIds(unlocked.natural)
-            self.keys = VaultKeys(folder / VAULT_FILE, unlocked.root, self.connection)
+            self.keys = VaultKeys(folder / VAULT_FILE, unlocked.root, self.connection, cost=settings.kdf)
             self.users = UserService(self.connection, natural_ids=natural_ids, ids=ids)
             self.conversations = ConversationRepository(self.connection, natural_ids=natural_ids, ids=ids)
             self.facts = FactRepository(self.connection, ids=ids)
@@ -183,40 +183,6 @@ class Vault:
         except BaseException:
             self.close()
             raise
-
-
-class VaultKeys:
-    """The ways to unlock a vault. Each change replaces vault.json whole; the data is not touched.
-
-    Several processes may change it: each reads the file anew while it holds the turn to write.
-    """
-
-    def __init__(self, path: Path, root: RootKey, connection: EncryptedLibSQLConnection) -> None:
-        self._path, self._root, self._connection = path, root, connection
-
-    def slots(self) -> list[SlotKind]:
-        """The kinds of keyslot there are."""
-        return VaultFile.read(self._path).kinds()
-
-    def add_recovery_phrase(self) -> str:
-        """Make a recovery phrase of 24 words, which takes the place of an older one. Show it once, keep it nowhere."""
-        with self._connection.exclusive():
-            changed, phrase = self._current().with_recovery_phrase(self._root)
-            changed.write(self._path)
-        return phrase.reveal()
-
-    def add_keyring(self) -> None:
-        """Let this machine's keyring unlock the vault. Raises KeyringUnavailable; nothing is changed then."""
-        with self._connection.exclusive():
-            before = self._current()
-            before.with_keyring(self._root).write(self._path)
-            for entry in before.keyring_entries():
-                keyring.forget_secret(entry)
-
-    def _current(self) -> VaultFile:
-        found = VaultFile.read(self._path)
-        found.verified(self._root)
-        return found
 
 
 def _passphrase_from_file() -> Passphrase | None:

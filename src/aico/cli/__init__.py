@@ -13,6 +13,7 @@ COMMANDS = {
     "status": ("aico.cli.health:status", "Show what the vault holds and how it is unlocked."),
     "doctor": ("aico.cli.health:doctor", "Examine folder, keys, every page and the views."),
     "audit": ("aico.cli.health:audit", "Search the vault's files for readable text, as a stranger would."),
+    "keys": ("aico.cli.keys:keys", "See and change the ways to unlock the vault."),
     "record": ("aico.cli.writing:record", "Record one message of a conversation."),
     "remember": ("aico.cli.writing:remember", "Remember a fact."),
     "recall": ("aico.cli.reading:recall", "Find the memories that answer a question best."),
