@@ -14,6 +14,7 @@ from aico.ai.memory.erasure import Eraser
 from aico.ai.memory.manager import MemoryManager
 from aico.ai.memory.semantic import SemanticMemoryStore
 from aico.audit import AuditReport, sampled_content, search_for_leaks, used_temporary_places
+from aico.backup import BackupInfo, Backups, OnProgress, restore
 from aico.clock import IdSource
 from aico.data.change_feed import ChangeFeed
 from aico.data.conversations import ConversationRepository
@@ -33,7 +34,7 @@ from aico.settings import CONFIG_FILE, Settings, load_settings, passphrase_file,
 from aico.vault_keys import VaultKeys
 from aico.views import Views
 
-VAULT_FILE, DATA_FOLDER, DATABASE = "vault.json", "data", "aico.db"
+VAULT_FILE, DATA_FOLDER, DATABASE, BACKUP_FOLDER = "vault.json", "data", "aico.db", "backups"
 UNFINISHED = ".new-"
 
 
@@ -76,11 +77,28 @@ def open_vault(
     return Vault(folder, vault_file, _unlock(vault_file, secret), chosen)
 
 
+def restore_vault(
+    backup: Path | str,
+    path: Path | str | None = None,
+    *,
+    passphrase: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> BackupInfo:
+    """Make a vault in `path` (default: AICO_HOME, else ~/.aico), which must not exist, from a backup.
+
+    It opens with any passphrase or recovery phrase that the vault had when the backup was made. Raises as
+    `aico.backup.restore` and, for what unlocks it, as `open_vault`; nothing is left behind then.
+    """
+    secret = Passphrase(passphrase) if passphrase is not None else _passphrase_from_file()
+    place = vault_folder(path)
+    return restore(backup, place, unlock=lambda vault_file: _unlock(vault_file, secret), on_progress=on_progress)
+
+
 class Vault:
     """An open vault, and a context manager. Any thread may use it; a forked child must open its own.
 
     `memory` is the door; `users`, `conversations`, `facts` and `logs` are the repositories below it, `views` what is
-    derived from them, `keys` the ways to unlock it.
+    derived from them, `keys` the ways to unlock it, `backups` its sealed copies.
     """
 
     def __init__(self, folder: Path, vault_file: VaultFile, unlocked: Unlocked, settings: Settings) -> None:
@@ -129,6 +147,14 @@ class Vault:
                 clock=settings.clock,
             )
             self.views = Views(views)
+            self.backups = Backups(
+                folder / BACKUP_FOLDER,
+                vault_file=folder / VAULT_FILE,
+                unlocked=unlocked,
+                database_keys=keys,
+                connection=self.connection,
+                clock=settings.clock,
+            )
 
     def audit(self, needles: Sequence[str] = (), *, samples: int = 40) -> AuditReport:
         """Search every file of the vault, and what it may have left in the temporary folder, as a stranger would.

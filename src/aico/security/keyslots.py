@@ -87,7 +87,11 @@ class VaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @classmethod
     def read(cls, path: Path) -> Self:
         """What lies in the file. Raises NotFound, StorageError, Tampered if it is not what aico writes, or FormatTooNew."""
-        raw = _read_regular_file(path)
+        return cls.parse(_read_regular_file(path), path)
+
+    @classmethod
+    def parse(cls, raw: bytes, path: Path) -> Self:
+        """What these bytes say, which were read from `path`. Raises Tampered or FormatTooNew."""
         try:
             if msgspec.json.decode(raw, type=_JustFormat).format > FORMAT:
                 raise FormatTooNew(f"{path} was written by a newer release; nothing was changed", hint="update aico")
