@@ -29,7 +29,7 @@ from aico.errors import FormatTooNew, InvalidInput, NotFound, Tampered, storage_
 from aico.security.envelope import Place
 from aico.security.keys import ValueKey
 from aico.security.keyslots import LARGEST_FILE_BYTES, sync_folder
-from aico.security.stream import open_stream, seal_stream
+from aico.security.stream import CHUNK_BYTES, SealedReader, SealedWriter
 
 MAGIC, VERSION = b"AICObkup", 1
 DIGEST_BYTES, DIGEST_KEY_BYTES = 16, 32
@@ -74,7 +74,7 @@ class BackupFile:
     def pages(self) -> NumberedPages:
         """The pages stored here, in rising order, each checked. Raises Tampered, also when the file ends too early."""
         size = self.head.page_size - PAGE_OVERHEAD_BYTES
-        with _opened(self.path, self.keys) as (_, stream):
+        with _opened(self.path, self.keys) as stream:
             _skip_to_pages(stream, self.head)
             last = 0
             for _ in range(self.head.stored_pages):
@@ -103,7 +103,10 @@ def write_backup(
     try:
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:
             target.write(MAGIC + bytes([VERSION]) + len(vault_json).to_bytes(4, "big") + vault_json)
-            seal_stream(_readable(pieces()), target, keys=dict(keys), bound_to=_place(vault_json))
+            sealed = SealedWriter(target, keys=dict(keys), bound_to=_place(vault_json))
+            for piece in pieces():
+                sealed.write(piece)
+            sealed.finish()
             target.flush()
             os.fsync(target.fileno())
         os.link(fresh, path)
@@ -124,7 +127,7 @@ def read_vault_json(path: Path) -> bytes:
 
 def read_head(path: Path, keys: Keys) -> Head:
     """What the backup says of itself. Costs 64 KiB of reading. Raises as `read_backup`."""
-    with _opened(path, keys) as (_, stream):
+    with _opened(path, keys) as stream:
         return _head(path, stream)
 
 
@@ -134,16 +137,16 @@ def read_backup(path: Path, keys: Keys) -> BackupFile:
     Raises NotFound, StorageError, FormatTooNew, or Tampered for a file that is no backup, was changed or belongs to
     another vault.
     """
-    with _opened(path, keys) as (_, stream):
+    with _opened(path, keys) as stream:
         head = _head(path, stream)
         return BackupFile(path, head, _exactly(stream, head.page_count * DIGEST_BYTES), keys)
 
 
 @contextmanager
-def _opened(path: Path, keys: Keys) -> Iterator[tuple[bytes, BinaryIO]]:
+def _opened(path: Path, keys: Keys) -> Iterator[BinaryIO]:
     with _readable_file(path) as file:
         vault_json = _vault_json(path, file)
-        yield vault_json, _readable(open_stream(file, keys=dict(keys), bound_to=_place(vault_json)))
+        yield io.BufferedReader(SealedReader(file, keys=dict(keys), bound_to=_place(vault_json)), CHUNK_BYTES)
 
 
 @contextmanager
@@ -193,30 +196,6 @@ def _exactly(stream: BinaryIO, size: int) -> bytes:
     if len(found) != size:
         raise Tampered("a backup ends before it is whole; nothing of it was used", hint="use another backup")
     return found
-
-
-class _Pieces(io.RawIOBase):
-    """Pieces of bytes as a file to be read once."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces, self._rest = pieces, memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, target: "memoryview") -> int:  # type: ignore[override]
-        while not self._rest:
-            piece = next(self._pieces, None)
-            if piece is None:
-                return 0
-            self._rest = memoryview(piece)
-        size = min(len(target), len(self._rest))
-        target[:size], self._rest = self._rest[:size], self._rest[size:]
-        return size
-
-
-def _readable(pieces: Iterator[bytes]) -> BinaryIO:
-    return io.BufferedReader(_Pieces(pieces), 1 << 16)
 
 
 def _place(vault_json: bytes) -> Place:
