@@ -15,13 +15,15 @@ from aico.ai.memory.manager import MemoryManager
 from aico.ai.memory.semantic import SemanticMemoryStore
 from aico.audit import AuditReport, sampled_content, search_for_leaks, used_temporary_places
 from aico.clock import IdSource
+from aico.data.album import Album
 from aico.data.change_feed import ChangeFeed
 from aico.data.conversations import ConversationRepository
-from aico.data.facts import FactRepository
+from aico.data.facts import FactBook, FactRepository
 from aico.data.libsql import EncryptedLibSQLConnection
 from aico.data.libsql.pages import DatabaseKeys
 from aico.data.libsql.registry import SchemaRegistry
 from aico.data.logs import LogRepository
+from aico.data.marks import MarkRepository
 from aico.data.row_ids import NaturalIds
 from aico.data.user import UserService
 from aico.errors import InvalidInput, KeyslotMissing, NotFound, UnlockError, storage_error
@@ -79,7 +81,7 @@ def open_vault(
 class Vault:
     """An open vault, and a context manager. Any thread may use it; a forked child must open its own.
 
-    `memory` is the door; `users`, `conversations`, `facts` and `logs` are the repositories below it, `views` what is
+    `memory` is the door; `users`, `conversations`, `facts`, `album` and `logs` stand below it, `views` is what is
     derived from them, `keys` the ways to unlock it.
     """
 
@@ -100,13 +102,18 @@ class Vault:
             self.keys = VaultKeys(folder / VAULT_FILE, unlocked.root, self.connection, cost=settings.kdf)
             self.users = UserService(self.connection, natural_ids=natural_ids, ids=ids)
             self.conversations = ConversationRepository(self.connection, natural_ids=natural_ids, ids=ids)
-            self.facts = FactRepository(self.connection, ids=ids)
+            marks = MarkRepository(self.connection, natural_ids=natural_ids, ids=ids)
+            facts = FactRepository(self.connection, natural_ids=natural_ids, ids=ids, marks=marks)
+            self.facts = FactBook(
+                self.connection, users=self.users, conversations=self.conversations, facts=facts, marks=marks
+            )
+            self.album = Album(self.connection, users=self.users, conversations=self.conversations, marks=marks)
             self.logs = LogRepository(self.connection, clock=settings.clock)
             semantic = SemanticMemoryStore(
                 self.connection,
                 feed=ChangeFeed(self.connection),
                 conversations=self.conversations,
-                facts=self.facts,
+                facts=facts,
                 episode_gap_s=settings.episode_gap_s,
                 users_in_memory=settings.users_in_memory,
             )
@@ -114,7 +121,7 @@ class Vault:
             eraser = Eraser(
                 self.connection,
                 conversations=self.conversations,
-                facts=self.facts,
+                facts=facts,
                 semantic=semantic,
                 views=views,
                 ids=ids,
@@ -123,7 +130,7 @@ class Vault:
                 self.connection,
                 users=self.users,
                 conversations=self.conversations,
-                facts=self.facts,
+                facts=facts,
                 semantic=semantic,
                 eraser=eraser,
                 clock=settings.clock,
