@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from aico.ai.extraction import Extraction
 from aico.ai.memory.erasure import Eraser
 from aico.ai.memory.manager import MemoryManager
 from aico.ai.memory.semantic import SemanticMemoryStore
@@ -82,7 +83,7 @@ class Vault:
     """An open vault, and a context manager. Any thread may use it; a forked child must open its own.
 
     `memory` is the door; `users`, `conversations`, `facts`, `album` and `logs` stand below it, `views` is what is
-    derived from them, `keys` the ways to unlock it.
+    derived from them, `keys` the ways to unlock it. `extraction` asks a model for facts when it is called.
     """
 
     def __init__(self, folder: Path, vault_file: VaultFile, unlocked: Unlocked, settings: Settings) -> None:
@@ -108,10 +109,12 @@ class Vault:
                 self.connection, users=self.users, conversations=self.conversations, facts=facts, marks=marks
             )
             self.album = Album(self.connection, users=self.users, conversations=self.conversations, marks=marks)
+            feed = ChangeFeed(self.connection)
+            self.extraction = Extraction(self.connection, feed=feed, users=self.users, facts=facts)
             self.logs = LogRepository(self.connection, clock=settings.clock)
             semantic = SemanticMemoryStore(
                 self.connection,
-                feed=ChangeFeed(self.connection),
+                feed=feed,
                 conversations=self.conversations,
                 facts=facts,
                 episode_gap_s=settings.episode_gap_s,
