@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 
+from aico.audit import sampled_content
 from aico.errors import InvalidInput, NotFound
 from aico.testing import FixedClock, temporary_vault
 
@@ -118,3 +119,9 @@ def test_no_mark_shows_in_a_repr(vault):
     fact = vault.memory.remember("nell", "a secret fact", source=message)
     shown = repr(vault.album.get("nell", message)) + repr(vault.facts.history("nell", fact))
     assert "secret" not in shown
+
+
+def test_notes_are_among_what_a_leak_audit_searches_for(vault):
+    message = say(vault, "x")
+    vault.album.note("nell", message, "nobody else may read this")
+    assert any(piece in "nobody else may read this" for piece in sampled_content(vault.connection, 10))
