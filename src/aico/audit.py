@@ -93,9 +93,10 @@ def search_for_leaks(places: Sequence[Path], needles: Sequence[str]) -> AuditRep
 
 
 def sampled_content(connection: "LibSQLConnection", count: int) -> list[str]:
-    """Pieces of real content for a search: from random messages and facts, and the names of people and conversations."""
+    """Pieces of real content for a search: from random messages, facts and notes, and the names of people and conversations."""
     texts = connection.fetch_all(
-        "SELECT text FROM (SELECT text FROM messages UNION ALL SELECT text FROM facts) ORDER BY random() LIMIT ?",
+        "SELECT text FROM (SELECT text FROM messages UNION ALL SELECT text FROM facts UNION ALL "
+        "SELECT note FROM memory_marks WHERE note IS NOT NULL) ORDER BY random() LIMIT ?",
         (count,),
     )
     names = connection.fetch_all(

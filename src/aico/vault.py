@@ -10,19 +10,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from aico.ai.extraction import Extraction
 from aico.ai.memory.erasure import Eraser
 from aico.ai.memory.manager import MemoryManager
 from aico.ai.memory.semantic import SemanticMemoryStore
 from aico.audit import AuditReport, sampled_content, search_for_leaks, used_temporary_places
 from aico.backup import BackupInfo, Backups, OnProgress, restore
 from aico.clock import IdSource
+from aico.data.album import Album
 from aico.data.change_feed import ChangeFeed
 from aico.data.conversations import ConversationRepository
-from aico.data.facts import FactRepository
+from aico.data.facts import FactBook, FactRepository
 from aico.data.libsql import EncryptedLibSQLConnection
 from aico.data.libsql.pages import DatabaseKeys
 from aico.data.libsql.registry import SchemaRegistry
 from aico.data.logs import LogRepository
+from aico.data.marks import MarkRepository
 from aico.data.row_ids import NaturalIds
 from aico.data.user import UserService
 from aico.errors import InvalidInput, KeyslotMissing, NotFound, UnlockError, storage_error
@@ -97,8 +100,8 @@ def restore_vault(
 class Vault:
     """An open vault, and a context manager. Any thread may use it; a forked child must open its own.
 
-    `memory` is the door; `users`, `conversations`, `facts` and `logs` are the repositories below it, `views` what is
-    derived from them, `keys` the ways to unlock it, `backups` its sealed copies.
+    `memory` is the door; `users`, `conversations`, `facts`, `album` and `logs` stand below it, `views` is what is
+    derived from them, `keys` the ways to unlock it, `backups` its sealed copies. `extraction` asks a model for facts when it is called.
     """
 
     def __init__(self, folder: Path, vault_file: VaultFile, unlocked: Unlocked, settings: Settings) -> None:
@@ -118,13 +121,20 @@ class Vault:
             self.keys = VaultKeys(folder / VAULT_FILE, unlocked.root, self.connection, cost=settings.kdf)
             self.users = UserService(self.connection, natural_ids=natural_ids, ids=ids)
             self.conversations = ConversationRepository(self.connection, natural_ids=natural_ids, ids=ids)
-            self.facts = FactRepository(self.connection, ids=ids)
+            marks = MarkRepository(self.connection, natural_ids=natural_ids, ids=ids)
+            facts = FactRepository(self.connection, natural_ids=natural_ids, ids=ids, marks=marks)
+            self.facts = FactBook(
+                self.connection, users=self.users, conversations=self.conversations, facts=facts, marks=marks
+            )
+            self.album = Album(self.connection, users=self.users, conversations=self.conversations, marks=marks)
+            feed = ChangeFeed(self.connection)
+            self.extraction = Extraction(self.connection, feed=feed, users=self.users, facts=facts)
             self.logs = LogRepository(self.connection, clock=settings.clock)
             semantic = SemanticMemoryStore(
                 self.connection,
-                feed=ChangeFeed(self.connection),
+                feed=feed,
                 conversations=self.conversations,
-                facts=self.facts,
+                facts=facts,
                 episode_gap_s=settings.episode_gap_s,
                 users_in_memory=settings.users_in_memory,
             )
@@ -132,7 +142,7 @@ class Vault:
             eraser = Eraser(
                 self.connection,
                 conversations=self.conversations,
-                facts=self.facts,
+                facts=facts,
                 semantic=semantic,
                 views=views,
                 ids=ids,
@@ -141,7 +151,7 @@ class Vault:
                 self.connection,
                 users=self.users,
                 conversations=self.conversations,
-                facts=self.facts,
+                facts=facts,
                 semantic=semantic,
                 eraser=eraser,
                 clock=settings.clock,

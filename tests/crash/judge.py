@@ -67,7 +67,7 @@ def read_vault(folder: str) -> str:
     with aico.open(folder, passphrase=PASSPHRASE, create=False, settings=cheap_settings()) as vault:
         texts = [moment.text for moment in vault.memory.recent("mia", "c1", limit=10_000)]
         assert texts == [text_of(number) for number in range(len(texts))], "a wrong value"
-        facts = [fact.text for fact in vault.facts.current(vault.users.find("mia"))]
+        facts = [fact.text for fact in vault.facts.list("mia", limit=1_000_000)]
         assert facts == ["Mia lives in Lisbon"], "a wrong fact"
         vault.connection.verify()
     return f"rows {len(texts)}"

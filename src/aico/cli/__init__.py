@@ -20,6 +20,8 @@ COMMANDS = {
     "context": ("aico.cli.reading:context", "Print what a language model should know to answer."),
     "recent": ("aico.cli.reading:recent", "Show the last messages of a conversation."),
     "forget": ("aico.cli.forgetting:forget", "Forget for good, with a receipt."),
+    "facts": ("aico.cli.facts:facts", "See, correct, mark and review the facts about a person."),
+    "album": ("aico.cli.album:album", "Turn the pages: by day, by tag, by what you marked."),
     "import": ("aico.cli.importing:import_", "Record the messages of a JSON Lines file."),
     "backup": ("aico.cli.backup:backup", "Make, check and thin out sealed backups."),
     "restore": ("aico.cli.backup:restore", "Make a vault from a backup."),

@@ -32,6 +32,14 @@ def checked_label(label: str | None, *, field: str) -> str | None:
     return label or None
 
 
+def checked_page(limit: int, offset: int) -> tuple[int, int]:
+    """How many to show and how many to pass over. Raises InvalidInput."""
+    for value, least, name in ((limit, 1, "limit"), (offset, 0, "offset")):
+        if type(value) is not int or not least <= value < 1 << 63:
+            raise InvalidInput(f"{name} is a whole number from {least} on", field=name)
+    return limit, offset
+
+
 def _check(value: str, field: str, most_bytes: int, consequence: str = "nothing was written") -> None:
     if not isinstance(value, str):
         raise InvalidInput(f"{field} is not text but {type(value).__name__}; {consequence}", field=field)

@@ -35,6 +35,23 @@ class NaturalIds:
         """A message that has an id where it comes from."""
         return self._id(b"messages", (conversation_id, source_id))
 
+    def fact(self, user_id: bytes, text: str) -> bytes:
+        """What one person is said to hold true, however it is spelt: case, spaces and a last full stop do not count."""
+        words = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+        return self._id(b"facts", (user_id, words.rstrip(".。!") or words))
+
+    def fact_source(self, fact_id: bytes, message_id: bytes) -> bytes:
+        """That a fact was drawn from a message."""
+        return self._id(b"fact_sources", (fact_id, message_id))
+
+    def mark(self, owner_id: bytes) -> bytes:
+        """What a person marked a memory with: one row for each memory."""
+        return self._id(b"memory_marks", (owner_id,))
+
+    def tag(self, owner_id: bytes, tag: str) -> bytes:
+        """A tag of a memory."""
+        return self._id(b"memory_tags", (owner_id, same_name(tag)))
+
     def _id(self, table: bytes, place: Place) -> bytes:
         return hashlib.blake2b(canonical(place), digest_size=ID_BYTES, key=self._key.reveal(), person=table).digest()
 

@@ -18,8 +18,9 @@ from aico.errors import InvalidInput, NotFound, StorageError
 
 NEAR_LIMIT = 5
 
-_OF_MESSAGES = (("messages", "id"), ("passages", "message_id"), ("embeddings", "owner_id"))
-_OF_FACTS = (("facts", "id"), ("fact_history", "fact_id"), ("embeddings", "owner_id"))
+_OF_EITHER = tuple((table, "owner_id") for table in ("embeddings", "memory_marks", "memory_tags", "memory_visits"))
+_OF_MESSAGES = (("messages", "id"), ("passages", "message_id"), ("fact_sources", "message_id"), *_OF_EITHER)
+_OF_FACTS = (("facts", "id"), ("fact_history", "fact_id"), ("fact_sources", "fact_id"), *_OF_EITHER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,13 +165,7 @@ class Eraser:
             messages, facts = self._select_about(user_id, wish, wish.about)
         else:
             messages, facts = self._select_rows(user_id, wish)
-        drawn = (
-            row["id"]
-            for message in messages
-            for row in self._connection.fetch_all(
-                "SELECT id FROM facts WHERE source_message_id = ? AND user_id = ?", (message, user_id)
-            )
-        )
+        drawn = self._facts.drawn_only_from(user_id, messages)
         return _Selection(messages, list(dict.fromkeys([*facts, *drawn])))
 
     def _select_id(self, user_id: bytes, wanted: bytes) -> tuple[list[bytes], list[bytes]]:
@@ -223,6 +218,12 @@ class Eraser:
         self._connection.execute_many(
             "INSERT INTO erasures (id, user_id, receipt_id, kind, at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
             [(id_, user_id, receipt_id, kind, at) for kind, ids in kinds for id_ in ids],
+        )
+        self._facts.ensure_content_keys(user_id)
+        self._connection.execute_many(  # so that no model brings a fact back in the same words
+            "INSERT INTO erasures (id, user_id, receipt_id, kind, at) SELECT content_key, user_id, ?, 'fact', ? "
+            "FROM facts WHERE id = ? ON CONFLICT (id) DO NOTHING",
+            [(receipt_id, at, id_) for id_ in chosen.facts],
         )
 
     def _remove(self, user_id: bytes, chosen: _Selection, *, everything: bool) -> dict[str, int]:

@@ -125,6 +125,7 @@ class MemoryManager:
         text: str,
         *,
         category: str | None = None,
+        type: str | None = None,  # the word a caller expects
         confidence: float = 1.0,
         source: str | None = None,
         valid_from: datetime | None = None,
@@ -134,7 +135,8 @@ class MemoryManager:
 
         `supersedes` names the fact it takes the place of: that one is closed, not overwritten, and `recall` with an
         earlier `as_of` still finds it. `source` says where the fact comes from; the id of a message ties the two
-        together, so that they are forgotten together. Raises InvalidInput, NotFound, Busy or DiskFull.
+        together, so that they are forgotten together. `category` and `type` are words of the caller's, such as
+        "health" and "preference". Raises InvalidInput, NotFound, Busy or DiskFull.
         """
 
         def work() -> bytes:
@@ -142,6 +144,7 @@ class MemoryManager:
                 self._users.ensure(user),
                 text,
                 category=category,
+                type=type,
                 confidence=confidence,
                 source=source,
                 valid_from=valid_from,

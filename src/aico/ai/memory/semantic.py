@@ -13,7 +13,9 @@ from aico.data.libsql import LibSQLConnection, Row
 
 _MESSAGES = """SELECT m.row_id, m.id, m.text, m.at, m.utc_offset_min, m.conversation_id, m.position, m.role, m.speaker
     FROM messages m"""
-_FACTS = """SELECT x.row_id, x.id, x.text, x.valid_from, x.recorded_at, x.superseded_at FROM facts x"""
+# A fact that nobody accepted is believed for no time at all: no recall returns it, and forgetting still finds it.
+_FACTS = """SELECT x.row_id, x.id, x.text, x.valid_from, x.recorded_at,
+    CASE WHEN x.status = 'accepted' THEN x.superseded_at ELSE x.recorded_at END AS superseded_at FROM facts x"""
 _CHANGED = " JOIN (SELECT DISTINCT key FROM change_feed WHERE number > ? AND number <= ? AND table_name = '{table}') f ON f.key = "
 
 

@@ -183,6 +183,57 @@ _DEVICES = """CREATE TABLE devices (
     created_at INTEGER NOT NULL
 )"""
 
+_FACT_SOURCES = """CREATE TABLE fact_sources (
+    row_id INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,            -- hash of fact and message; of a fact that version 1 held, the fact's own
+    user_id BLOB NOT NULL,
+    fact_id BLOB NOT NULL,
+    message_id BLOB NOT NULL            -- one of the messages that say so
+)"""
+
+_MEMORY_MARKS = """CREATE TABLE memory_marks (
+    row_id INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,            -- hash of the owner
+    user_id BLOB NOT NULL,
+    owner_id BLOB NOT NULL,             -- the message or fact that the person marked
+    favourite INTEGER NOT NULL,
+    note TEXT,
+    tone TEXT                           -- the feeling that goes with it, in the person's word
+)"""
+
+_MEMORY_TAGS = """CREATE TABLE memory_tags (
+    row_id INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,            -- hash of owner and tag
+    user_id BLOB NOT NULL,
+    owner_id BLOB NOT NULL,
+    tag TEXT NOT NULL
+)"""
+
+# One row for each visit: devices that counted by themselves have the sum of their counts once both hold all rows.
+_MEMORY_VISITS = """CREATE TABLE memory_visits (
+    row_id INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,
+    user_id BLOB NOT NULL,
+    owner_id BLOB NOT NULL,
+    at INTEGER NOT NULL
+)"""
+
+# A number of this device's change feed, so this device's own.
+_EXTRACTION_POSITIONS = """CREATE TABLE extraction_positions (
+    user_id BLOB NOT NULL,
+    model TEXT NOT NULL,
+    number INTEGER NOT NULL,            -- the last change whose message this model was shown
+    PRIMARY KEY (user_id, model)
+) WITHOUT ROWID"""
+
+_FACT_COLUMNS = {
+    "type": "TEXT",                               # 'identity', 'preference', …: the caller's word
+    "status": "TEXT NOT NULL DEFAULT 'accepted'",  # or 'proposed', 'rejected'; recorded_at is when it came to be so
+    "proposed_at": "INTEGER",                     # when a model proposed it
+    "model": "TEXT",                              # the model that found it
+    "content_key": "BLOB",                        # hash of user and normalised text, the id of a model's finding; NULL: not yet
+}  # fmt: skip
+
 CORE_SCHEMA = register_schema("core", "core", priority=1)(
     {
         1: SchemaVersion(
@@ -246,6 +297,63 @@ CORE_SCHEMA = register_schema("core", "core", priority=1)(
                 "preferences",
                 "devices",
             ],
+        ),
+        2: SchemaVersion(
+            version=2,
+            name="Facts that are reviewed, memories that are marked",
+            description="Type, review and sources of facts; favourites, notes, tags and visits of facts and messages",
+            sql_statements=[
+                *(f"ALTER TABLE facts ADD COLUMN {name} {kind}" for name, kind in _FACT_COLUMNS.items()),
+                "CREATE INDEX facts_in_order ON facts (user_id, status, recorded_at)",
+                "CREATE INDEX facts_of_category ON facts (user_id, category, recorded_at)",
+                "CREATE INDEX facts_by_content ON facts (content_key) WHERE content_key IS NOT NULL",
+                "CREATE INDEX facts_without_content_key ON facts (user_id) WHERE content_key IS NULL",
+                "CREATE INDEX facts_by_predecessor ON facts (supersedes) WHERE supersedes IS NOT NULL",
+                _FACT_SOURCES,
+                "CREATE INDEX sources_of_fact ON fact_sources (fact_id)",
+                "CREATE INDEX sources_by_message ON fact_sources (message_id)",
+                "INSERT INTO fact_sources (id, user_id, fact_id, message_id) "
+                "SELECT id, user_id, id, source_message_id FROM facts WHERE source_message_id IS NOT NULL",
+                _MEMORY_MARKS,
+                "CREATE INDEX marks_of_owner ON memory_marks (owner_id)",
+                "CREATE INDEX marks_of_user ON memory_marks (user_id, favourite, owner_id)",
+                _MEMORY_TAGS,
+                "CREATE INDEX tags_of_owner ON memory_tags (owner_id)",
+                "CREATE INDEX tags_of_user ON memory_tags (user_id, tag, owner_id)",
+                _MEMORY_VISITS,
+                "CREATE INDEX visits_of_owner ON memory_visits (owner_id, at)",
+                _EXTRACTION_POSITIONS,
+            ],
+            rollback_statements=[
+                *(
+                    f"DROP TABLE {table}"
+                    for table in (
+                        "extraction_positions",
+                        "memory_visits",
+                        "memory_tags",
+                        "memory_marks",
+                        "fact_sources",
+                    )
+                ),
+                *(
+                    f"DROP INDEX {index}"
+                    for index in (
+                        "facts_by_predecessor",
+                        "facts_without_content_key",
+                        "facts_by_content",
+                        "facts_of_category",
+                        "facts_in_order",
+                    )
+                ),
+                # Version 1 knows no review: what nobody accepted must not come back from it as a fact.
+                *(
+                    f"DELETE FROM {table} WHERE {column} IN (SELECT id FROM facts WHERE status <> 'accepted')"
+                    for table, column in (("embeddings", "owner_id"), ("fact_history", "fact_id"), ("facts", "id"))
+                ),
+                "DROP TRIGGER IF EXISTS facts_feeds_update",  # it names the columns; made anew for those that stay
+                *(f"ALTER TABLE facts DROP COLUMN {name}" for name in reversed(_FACT_COLUMNS)),
+            ],
+            captures=["fact_sources", "memory_marks", "memory_tags", "memory_visits"],
         ),
     }
 )

@@ -1,0 +1,194 @@
+"""The Memory Album: everything a person said and what became of it, by day and month, with what they marked."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from aico.clock import EPOCH, from_us, to_us
+from aico.data.conversations import ConversationRepository, Moment
+from aico.data.facts import NameCount
+from aico.data.libsql import LibSQLConnection, Value
+from aico.data.limits import checked_name, checked_page
+from aico.data.marks import FAVOURITES, NOTED, TAGGED, Marking, MarkRepository, Marks
+from aico.data.row_ids import parsed_id
+from aico.data.user import UserService
+from aico.errors import InvalidInput, NotFound
+
+_ALWAYS = (-(1 << 63), (1 << 63) - 1)
+_DAY_MIN = 24 * 60
+_TO_YEAR_1_US = (EPOCH - datetime.min.replace(tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A day or a month of the timeline: its first day and what it holds."""
+
+    start: date
+    messages: int
+    facts: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeptMoment(Moment):
+    """A message with what the person marked it with and the believed facts that were drawn from it."""
+
+    facts: tuple[str, ...] = ()
+    marks: Marks = field(default_factory=Marks)
+
+
+class Album(Marking):
+    """The pages of one person's memory. `user` is the short name everywhere. Any thread may use it."""
+
+    def __init__(
+        self,
+        connection: LibSQLConnection,
+        *,
+        users: UserService,
+        conversations: ConversationRepository,
+        marks: MarkRepository,
+    ) -> None:
+        super().__init__(connection, marks)
+        self._users, self._conversations = users, conversations
+
+    def timeline(
+        self,
+        user: str,
+        *,
+        by: Literal["day", "month"] = "day",
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[Span]:
+        """The days or months that hold something, newest first.
+
+        A message belongs to the day its author's clock showed, a fact to the day it came to be believed, in the
+        user's time zone (UTC without one). Reads every message in the span. Raises InvalidInput.
+        """
+        if by not in ("day", "month"):
+            raise InvalidInput("a timeline is by day or by month", field="by")
+        user_id, (first, last) = self._users.find(user), _bounds(since, until)
+        if user_id is None:
+            return []
+        messages, facts = Counter[date](), Counter[date]()
+        for day, count in self._message_days(user_id, first, last):
+            messages[day if by == "day" else day.replace(day=1)] += count
+        for day in self._fact_days(user_id, first, last):
+            facts[day if by == "day" else day.replace(day=1)] += 1
+        return [Span(day, messages[day], facts[day]) for day in sorted({*messages, *facts}, reverse=True)]
+
+    def messages(
+        self,
+        user: str,
+        *,
+        conversation: str | None = None,
+        favourite: bool | None = None,
+        noted: bool | None = None,
+        tag: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 50,
+        offset: int = 0,
+    ) -> list[KeptMoment]:
+        """A page of messages, newest first; each filter narrows it down (until is excluded). Raises InvalidInput."""
+        user_id, (first, last) = self._users.find(user), _bounds(since, until)
+        limit, offset = checked_page(limit, offset)
+        if user_id is None:
+            return []
+        clauses: list[tuple[str, list[Value]]] = [("c.user_id = ? AND m.at >= ? AND m.at < ?", [user_id, first, last])]
+        if conversation is not None:
+            clauses.append(("c.id = ?", [self._conversations.conversation_id(user_id, conversation)]))
+        for chosen, marked in ((favourite, FAVOURITES), (noted, NOTED)):
+            if chosen is not None:
+                clauses.append((f"m.id {'IN' if chosen else 'NOT IN'} ({marked})", [user_id]))
+        if tag is not None:
+            clauses.append((f"m.id IN ({TAGGED})", [user_id, checked_name(tag, field="tag")]))
+        rows = self._connection.fetch_all(
+            "SELECT id FROM messages WHERE row_id IN (SELECT m.row_id "  # from the index alone; then one page of rows
+            "FROM conversations c JOIN messages m ON m.conversation_id = c.id "
+            f"WHERE {' AND '.join(clause for clause, _ in clauses)} "
+            "ORDER BY m.at DESC, m.position DESC LIMIT ? OFFSET ?) ORDER BY at DESC, position DESC",
+            (*(value for _, values in clauses for value in values), limit, offset),
+        )
+        return self._kept(user_id, [row["id"] for row in rows])
+
+    def get(self, user: str, id: str) -> KeptMoment:
+        """One message. Raises NotFound."""
+        user_id, message_id = self._owner(user, id)
+        found = self._kept(user_id, [message_id])
+        if not found:
+            raise NotFound("this is a fact, not a message", hint="`facts.get` shows it")
+        return found[0]
+
+    def list_of(self, user: str, ids: Iterable[str]) -> list[KeptMoment]:
+        """The messages with these ids that there are, in the order of the ids: the sources of a fact, say."""
+        user_id, wanted = self._users.find(user), [parsed_id(id_, what="message") for id_ in ids]
+        return [] if user_id is None else self._kept(user_id, wanted)
+
+    def tags(self, user: str) -> list[NameCount]:
+        """Every tag in use, on messages and facts, by name."""
+        user_id = self._users.find(user)
+        return [] if user_id is None else [NameCount(*one) for one in self._marks.tag_counts(user_id)]
+
+    def _kept(self, user_id: bytes, ids: list[bytes]) -> list[KeptMoment]:
+        moments, marks = self._conversations.moments(user_id, ids), self._marks.of(user_id, ids)
+        return [
+            KeptMoment(
+                **{name: getattr(moments[id_], name) for name in Moment.__dataclass_fields__},
+                facts=self._facts_drawn_from(user_id, id_),
+                marks=marks.get(id_, Marks()),
+            )
+            for id_ in ids
+            if id_ in moments
+        ]
+
+    def _facts_drawn_from(self, user_id: bytes, message_id: bytes) -> tuple[str, ...]:
+        rows = self._connection.fetch_all(
+            "SELECT f.id FROM fact_sources s JOIN facts f ON f.id = s.fact_id WHERE s.message_id = ? AND f.user_id = ? "
+            "AND f.status = 'accepted' AND f.superseded_at IS NULL ORDER BY s.row_id",
+            (message_id, user_id),
+        )
+        return tuple(row["id"].hex() for row in rows)
+
+    def _message_days(self, user_id: bytes, first: int, last: int) -> Iterator[tuple[date, int]]:
+        rows = self._connection.fetch_all(
+            f"SELECT ((m.at + {_TO_YEAR_1_US}) / 60000000 + m.utc_offset_min) / {_DAY_MIN} AS day, count(*) "
+            "FROM conversations c JOIN messages m ON m.conversation_id = c.id "
+            "WHERE c.user_id = ? AND m.user_id = ? AND m.at >= ? AND m.at < ? GROUP BY day",
+            (user_id, user_id, first, last),
+        )
+        yield from ((date.fromordinal(day + 1), count) for day, count in rows)
+
+    def _fact_days(self, user_id: bytes, first: int, last: int) -> Iterator[date]:
+        rows = self._connection.fetch_all(
+            "SELECT recorded_at FROM facts WHERE user_id = ? AND status = 'accepted' "
+            "AND recorded_at >= ? AND recorded_at < ? AND superseded_at IS NULL",
+            (user_id, first, last),
+        )
+        zone = self._zone(user_id)
+        yield from (from_us(at).astimezone(zone).date() for (at,) in rows)
+
+    def _zone(self, user_id: bytes) -> tzinfo:
+        row = self._connection.fetch_one("SELECT time_zone FROM users WHERE id = ?", (user_id,))
+        try:
+            return ZoneInfo(row["time_zone"]) if row and row["time_zone"] else UTC
+        except (ZoneInfoNotFoundError, ValueError):  # this machine does not know it
+            return UTC
+
+    def _owner(self, user: str, id: str) -> tuple[bytes, bytes]:
+        user_id, owner = self._users.find(user), parsed_id(id, what="memory")
+        for table in ("messages", "facts"):
+            if user_id and self._connection.fetch_one(
+                f"SELECT 1 FROM {table} WHERE id = ? AND user_id = ?", (owner, user_id)
+            ):
+                return user_id, owner
+        raise NotFound("this user has no memory with this id; nothing was changed", hint="`recall` shows the ids")
+
+
+def _bounds(since: datetime | None, until: datetime | None) -> tuple[int, int]:
+    first, last = _ALWAYS
+    return (
+        first if since is None else to_us(since, field="since"),
+        last if until is None else to_us(until, field="until"),
+    )
