@@ -13,6 +13,7 @@ COMMANDS = {
     "status": ("aico.cli.health:status", "Show what the vault holds and how it is unlocked."),
     "doctor": ("aico.cli.health:doctor", "Examine folder, keys, every page and the views."),
     "audit": ("aico.cli.health:audit", "Search the vault's files for readable text, as a stranger would."),
+    "keys": ("aico.cli.keys:keys", "See and change the ways to unlock the vault."),
     "record": ("aico.cli.writing:record", "Record one message of a conversation."),
     "remember": ("aico.cli.writing:remember", "Remember a fact."),
     "recall": ("aico.cli.reading:recall", "Find the memories that answer a question best."),
@@ -20,6 +21,8 @@ COMMANDS = {
     "recent": ("aico.cli.reading:recent", "Show the last messages of a conversation."),
     "forget": ("aico.cli.forgetting:forget", "Forget for good, with a receipt."),
     "import": ("aico.cli.importing:import_", "Record the messages of a JSON Lines file."),
+    "backup": ("aico.cli.backup:backup", "Make, check and thin out sealed backups."),
+    "restore": ("aico.cli.backup:restore", "Make a vault from a backup."),
     "db": ("aico.cli.db:db", "Look at the database, and take its schemas up and down."),
     "demo": ("aico.cli.demo:demo", "Watch a sample memory at work, in a vault that is gone afterwards."),
 }
