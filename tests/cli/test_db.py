@@ -179,8 +179,8 @@ def test_a_person_is_told_what_a_roll_back_takes_before_it_is_done(home: Path) -
     run("record", "hello", "--conversation", "c")
     for typed, code, left in (("n\n", 1, NEWEST), ("y\n", 0, 0)):
         terminal = Terminal("db", "rollback", "core", "0")
-        terminal.wait_for("messages (1 row)")
         terminal.wait_for("[y/N]")
+        assert "messages (1 row)" in terminal.shown
         terminal.type(typed)
         assert terminal.finish() == code
         found = {schema["name"]: schema["version"] for schema in run_json("db", "status")["schemas"]}

@@ -9,6 +9,7 @@ from aico.data.libsql.migrations import roll_back
 from aico.data.libsql.plugins import Plugins
 from aico.data.libsql.registry import SchemaRegistry, SchemaVersion, register_schema
 from aico.errors import AicoError, InvalidInput, MigrationFailed, NotFound, PluginRefused, SchemaChanged
+from aico.testing import temporary_vault
 from tests.data.libsql.cases import sealed
 
 FIRST = [
@@ -388,3 +389,15 @@ def test_a_plugin_of_an_older_version_than_its_package_is_migrated_before_use(co
     with pytest.raises(NotFound):
         plugins.install("core")
     assert [(p.name, p.version, p.newest, p.problem) for p in plugins.list_plugins()] == [("mood", 1, 2, "")]
+
+
+def test_a_plugin_cannot_hide_a_memory_by_deleting_a_row_of_the_same_id(schemas):
+    define("mood", step(1, *FIRST, captures=["mood_entries"]))
+    with temporary_vault() as vault:
+        vault.plugins.install("mood")
+        mood = vault.plugins.tables("mood")
+        id_ = vault.memory.record("mia", "I moved to Lisbon in May.", conversation="c")
+        assert [hit.id for hit in vault.memory.recall("mia", "Lisbon")] == [id_]
+        mood.execute("INSERT INTO mood_entries (id, x) VALUES (?, 'x')", (bytes.fromhex(id_.replace("-", "")),))
+        mood.execute("DELETE FROM mood_entries")
+        assert [hit.id for hit in vault.memory.recall("mia", "Lisbon")] == [id_]
