@@ -96,6 +96,7 @@ def test_a_query_answers_in_json_and_to_people(home: Path) -> None:
         "CREATE TEMP TABLE x (y)",
         "PRAGMA query_only = 0",
         "PRAGMA user_version = 5",
+        "PRAGMA page_size = 8192",
         "PRAGMA wal_checkpoint(TRUNCATE)",
         "VACUUM",
         "VACUUM INTO 'x.db'",

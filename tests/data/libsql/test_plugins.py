@@ -276,6 +276,8 @@ def test_a_plugin_uses_and_changes_its_own_tables(connection):
     assert mood.fetch_all("SELECT x, y FROM mood_entries ORDER BY id") == [("TIRED", 5), ("calm", 3)]
     assert mood.fetch_one("SELECT count(*) FROM mood_calm")[0] == 1
     assert mood.fetch_all("SELECT day, n FROM mood_days") == [("calm", 4)]
+    counted = "WITH mood_recent AS (SELECT x FROM mood_entries) SELECT count(*) FROM mood_recent"
+    assert mood.fetch_one(counted)[0] == 2
     assert mood.fetch_all("SELECT value FROM json_each('[1, 2]')") == [(1,), (2,)]
     masks = connection.fetch_all(
         "SELECT column_mask FROM change_feed WHERE table_name = 'mood_entries' ORDER BY number"

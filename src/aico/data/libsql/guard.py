@@ -42,7 +42,6 @@ _PRAGMAS_THAT_READ = frozenset(
         "index_list",
         "index_xinfo",
         "page_count",
-        "page_size",
         "table_info",
         "table_list",
         "table_xinfo",
