@@ -3,8 +3,8 @@
     AicoError                     message + hint + exit_code
     ├── UnlockError               WrongPassphrase · KeyslotMissing · KeyringUnavailable
     ├── IntegrityError            Tampered · FormatTooNew · IndexOutOfStep
-    ├── StorageError              Busy · DiskFull · MigrationFailed
-    ├── InvalidInput (ValueError) Forgotten
+    ├── StorageError              Busy · DiskFull · MigrationFailed · SchemaChanged
+    ├── InvalidInput (ValueError) Forgotten · PluginRefused
     ├── NotFound (LookupError) · MissingExtra (ImportError) · ModelUnavailable
     └── SyncError                 PeerRejected · WireMismatch
 
@@ -94,6 +94,10 @@ class MigrationFailed(StorageError):
     """A schema step failed and was taken back whole; the older schema is in place."""
 
 
+class SchemaChanged(StorageError):
+    """Another process changed the tables while they were open here; nothing was written. Open the vault again."""
+
+
 class InvalidInput(AicoError, ValueError):
     """A value that cannot be kept faithfully; nothing was written. `field` names it where there are several."""
 
@@ -106,6 +110,10 @@ class InvalidInput(AicoError, ValueError):
 
 class Forgotten(InvalidInput):
     """The message was forgotten on purpose and stays forgotten unless its return is asked for."""
+
+
+class PluginRefused(InvalidInput):
+    """A plugin's SQL reached for what is not its own; nothing of it was done."""
 
 
 class NotFound(AicoError, LookupError):

@@ -23,6 +23,7 @@ from aico.data.conversations import ConversationRepository
 from aico.data.facts import FactBook, FactRepository
 from aico.data.libsql import EncryptedLibSQLConnection
 from aico.data.libsql.pages import DatabaseKeys
+from aico.data.libsql.plugins import Plugins
 from aico.data.libsql.registry import SchemaRegistry
 from aico.data.logs import LogRepository
 from aico.data.marks import MarkRepository
@@ -57,6 +58,21 @@ def open_vault(
     Tampered or FormatTooNew (vault.json), UnlockError (the folder is somebody else's), StorageError or Busy.
     Whatever is raised, nothing was changed.
     """
+    return Vault(*_unlocked(path, passphrase, create=create, settings=settings))
+
+
+def open_database(path: Path | str | None = None, *, passphrase: str | None = None) -> EncryptedLibSQLConnection:
+    """The database of the vault in `path` as it is: no schema is applied, and one of a newer release is not refused.
+
+    For looking at it and for taking schemas up and down; everything else wants `open_vault`. Raises as that does.
+    """
+    folder, vault_file, unlocked, settings = _unlocked(path, passphrase, create=False, settings=None)
+    return _connected(folder, DatabaseKeys({vault_file.generation: unlocked.root.for_pages()}), settings)
+
+
+def _unlocked(
+    path: Path | str | None, passphrase: str | None, *, create: bool, settings: Settings | None
+) -> tuple[Path, VaultFile, Unlocked, Settings]:
     folder = vault_folder(path)
     secret = Passphrase(passphrase) if passphrase is not None else _passphrase_from_file()
     try:
@@ -77,7 +93,17 @@ def open_vault(
         chosen = settings or load_settings(folder)
     except OSError as exc:
         raise storage_error(exc, folder, "nothing was changed") from exc
-    return Vault(folder, vault_file, _unlock(vault_file, secret), chosen)
+    return folder, vault_file, _unlock(vault_file, secret), chosen
+
+
+def _connected(folder: Path, keys: DatabaseKeys, settings: Settings) -> EncryptedLibSQLConnection:
+    return EncryptedLibSQLConnection(
+        folder / DATA_FOLDER / DATABASE,
+        keys,
+        create=False,
+        busy_wait_s=settings.busy_wait_s,
+        page_cache_kib=settings.page_cache_kib,
+    )
 
 
 def restore_vault(
@@ -101,22 +127,18 @@ class Vault:
     """An open vault, and a context manager. Any thread may use it; a forked child must open its own.
 
     `memory` is the door; `users`, `conversations`, `facts`, `album` and `logs` stand below it, `views` is what is
-    derived from them, `keys` the ways to unlock it, `backups` its sealed copies. `extraction` asks a model for facts when it is called.
+    derived from them, `plugins` the tables that others bring, `keys` the ways to unlock it, `backups` its sealed
+    copies. `extraction` asks a model for facts when it is called.
     """
 
     def __init__(self, folder: Path, vault_file: VaultFile, unlocked: Unlocked, settings: Settings) -> None:
         self.folder, self.settings = folder, settings
         self.format, self.vault_id = vault_file.format, vault_file.vault_id
         keys = DatabaseKeys({vault_file.generation: unlocked.root.for_pages()})
-        self.connection = EncryptedLibSQLConnection(
-            folder / DATA_FOLDER / DATABASE,
-            keys,
-            create=False,
-            busy_wait_s=settings.busy_wait_s,
-            page_cache_kib=settings.page_cache_kib,
-        )
+        self.connection = _connected(folder, keys, settings)
         with self._closed_on_error():
             SchemaRegistry.apply_core_schemas(self.connection)
+            self.plugins = Plugins(self.connection)
             ids, natural_ids = IdSource(settings.clock), NaturalIds(unlocked.natural)
             self.keys = VaultKeys(folder / VAULT_FILE, unlocked.root, self.connection, cost=settings.kdf)
             self.users = UserService(self.connection, natural_ids=natural_ids, ids=ids)

@@ -3,11 +3,11 @@
 import pytest
 
 from aico.data.libsql.registry import SchemaRegistry
-from aico.data.schemas.core import CORE_SCHEMA
 from tests.data.libsql.cases import sealed
 
-CAPTURED = [table for step in CORE_SCHEMA.values() for table in step.captures]
-OURS = {"schema_history", "change_feed"}
+CAPTURED = [table for schema in SchemaRegistry.get_core_schemas() for table in schema.captured(schema.newest)]
+OF_THIS_DEVICE = {"session_metadata"}
+"""Tables of rows with an id that no other device needs, such as live sessions."""
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_all_tables_with_an_id_are_captured(connection):
         for table in tables
         if any(name == "id" and value == b"\x01" for name, value in columns_of(connection, table))
     }
-    assert with_id - set(CAPTURED) == {"session_metadata"}  # live sessions are this device's own
+    assert with_id - set(CAPTURED) == OF_THIS_DEVICE
     assert set(CAPTURED) <= with_id
 
 
@@ -133,22 +133,3 @@ def test_an_id_is_there_once(connection):
         insert(connection, table, b"\x01" * 16)
         with pytest.raises(InvalidInput):
             insert(connection, table, b"\x01" * 16)
-
-
-def test_rolling_every_version_back_leaves_only_the_history_and_forward_works_again(connection):
-    forward = everything(connection)
-    for number in sorted(CORE_SCHEMA, reverse=True):
-        with connection.transaction():
-            for statement in CORE_SCHEMA[number].rollback_statements:
-                connection.execute(statement)
-            connection.execute("DELETE FROM schema_history WHERE schema = 'core' AND version = ?", (number,))
-    assert {name for _, name, _ in everything(connection)} <= OURS
-    SchemaRegistry.apply_core_schemas(connection)
-    assert everything(connection) == forward
-    connection.verify()
-
-
-def everything(connection):
-    return connection.fetch_all(
-        "SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' ORDER BY name"
-    )

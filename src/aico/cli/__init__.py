@@ -25,6 +25,7 @@ COMMANDS = {
     "import": ("aico.cli.importing:import_", "Record the messages of a JSON Lines file."),
     "backup": ("aico.cli.backup:backup", "Make, check and thin out sealed backups."),
     "restore": ("aico.cli.backup:restore", "Make a vault from a backup."),
+    "db": ("aico.cli.db:db", "Look at the database, and take its schemas up and down."),
     "demo": ("aico.cli.demo:demo", "Watch a sample memory at work, in a vault that is gone afterwards."),
 }
 """Where each command lives, and the line that `aico --help` shows of it without loading it."""

@@ -1,18 +1,22 @@
 """From a command to an open vault and a user in it. A passphrase is read from a terminal, a file or a keyring only."""
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from aico.errors import InvalidInput, KeyringUnavailable, KeyslotMissing, WrongPassphrase
 
 if TYPE_CHECKING:
+    from aico.data.libsql import EncryptedLibSQLConnection
     from aico.vault import Vault
 
 TRIES = 3
 FIRST_USER = "me"
+_Opened = TypeVar("_Opened")
 
 
 def opened(home: Path | None) -> "Vault":
@@ -21,22 +25,32 @@ def opened(home: Path | None) -> "Vault":
     Raises as `aico.open`; without a terminal KeyslotMissing or KeyringUnavailable.
     """
     import aico
+
+    return _opened(home, partial(aico.open, create=False))
+
+
+def opened_database(home: Path | None) -> "EncryptedLibSQLConnection":
+    """The vault's database alone, no schema applied. Unlocked and raises as `opened`."""
+    from aico.vault import open_database
+
+    return _opened(home, open_database)
+
+
+def _opened(home: Path | None, opening: Callable[..., _Opened]) -> _Opened:
     from aico.settings import passphrase_file
 
     try:
-        return aico.open(home, create=False)
+        return opening(home)
     except (KeyslotMissing, KeyringUnavailable):
         if passphrase_file() is not None or not at_terminal():
             raise
-    return _opened_by_hand(home)
+    return _opened_by_hand(home, opening)
 
 
-def _opened_by_hand(home: Path | None) -> "Vault":
-    import aico
-
+def _opened_by_hand(home: Path | None, opening: Callable[..., _Opened]) -> _Opened:
     for tries_left in reversed(range(TRIES)):
         try:
-            return aico.open(home, passphrase=ask_hidden("Passphrase or recovery phrase: "), create=False)
+            return opening(home, passphrase=ask_hidden("Passphrase or recovery phrase: "))
         except (WrongPassphrase, InvalidInput) as exc:
             if tries_left == 0:
                 raise

@@ -29,6 +29,7 @@ def connection(tmp_path):
 
 
 def version(number: int, *statements: str, **more) -> SchemaVersion:
+    more = {"rollback_statements": (), **more}
     return SchemaVersion(version=number, name=f"Step {number}", sql_statements=list(statements), **more)
 
 

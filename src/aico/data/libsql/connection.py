@@ -26,6 +26,7 @@ import apsw
 from aico.data.libsql.checkpoints import Checkpointer
 from aico.data.libsql.engine_errors import translated
 from aico.data.libsql.group_commit import GroupCommit
+from aico.data.libsql.guard import Guard, guarded
 from aico.data.libsql.page_copies import PageCopy
 from aico.data.libsql.pages import DatabaseKeys, SoleKey
 from aico.data.libsql.readers import Readers
@@ -157,6 +158,21 @@ class LibSQLConnection:
         with self._usable(), self._readers.borrow() as reader:
             return _rows(reader, sql, parameters)
 
+    def execute_under(self, guard: Guard, sql: str, parameters: Parameters = (), *, read_only: bool = False) -> Result:
+        """`execute`, with a guard that decides what the statement may touch; `guard.refused` says what it may not.
+
+        With `read_only` the engine refuses every write as well, whatever the guard says.
+        """
+
+        def run(connection: apsw.Connection, sql: str, parameters: Parameters) -> Result:
+            with guarded(connection, guard):
+                return _run(connection, sql, parameters)
+
+        if not read_only:
+            return self._on_right_connection(run, sql, parameters)
+        with self._usable(), self._readers.borrow() as reader:
+            return run(reader, sql, parameters)
+
     @property
     def in_transaction(self) -> bool:
         """Whether the calling thread is inside a transaction of this connection."""
@@ -177,6 +193,9 @@ class LibSQLConnection:
                 reader = self._readers.take()
                 try:
                     return run(reader, sql, parameters)
+                except apsw.SQLError:
+                    writing.watch.check(reader)  # a table or column that is gone: because another process changed it?
+                    raise
                 finally:
                     self._readers.give_back(reader)
             if kind in _OUTSIDE_TRANSACTIONS:
@@ -213,6 +232,13 @@ class LibSQLConnection:
         self._check_usable()
         with self._writing.exclusive():
             yield
+
+    def expect_schema(self, name: str, version: int | None) -> int | None:
+        """Refuse to write (SchemaChanged) unless the schema is at `version`; None lets it change. Returns what was before.
+
+        Every write transaction looks, for another process may migrate at any time. `name` is as in the history.
+        """
+        return self._writing.watch.expect(name, version)
 
     # The whole file
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 import apsw
 
 from aico.data.libsql.engine_errors import translated
+from aico.data.libsql.schema_watch import SchemaWatch
 from aico.data.libsql.turn import Turn
 from aico.errors import Busy, StorageError
 
@@ -23,6 +24,7 @@ class WriteSide:
 
     def __init__(self, connection: apsw.Connection, turn: Turn, database: Path) -> None:
         self.connection = connection
+        self.watch = SchemaWatch()
         self._database = database
         self._turn = turn
         self._lock = threading.Lock()
@@ -106,11 +108,13 @@ class WriteSide:
             raise StorageError("the engine took the whole transaction back after an error; nothing of it was written")
 
     def begin(self) -> None:
-        """Begin on the calling thread, which must hold `exclusive`."""
+        """Begin on the calling thread, which must hold `exclusive`. Raises SchemaChanged if the tables are not ours."""
         if self.connection.in_transaction:  # a signal's exception may have come between any two steps
             self._run("ROLLBACK")
         self._of_thread.inside = True
         self._run("BEGIN IMMEDIATE")
+        with translated(self._database):
+            self.watch.check(self.connection)
 
     def commit(self) -> None:
         """Make it durable; acknowledged from here on."""
