@@ -6,6 +6,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,13 +16,16 @@ from aico.ai.memory.manager import MemoryManager
 from aico.ai.memory.semantic import SemanticMemoryStore
 from aico.audit import AuditReport, sampled_content, search_for_leaks, used_temporary_places
 from aico.clock import IdSource
+from aico.data.audit_log import Action, AuditLog
+from aico.data.auth_sessions import AuthSessions
 from aico.data.change_feed import ChangeFeed
 from aico.data.conversations import ConversationRepository
 from aico.data.facts import FactRepository
 from aico.data.libsql import EncryptedLibSQLConnection
 from aico.data.libsql.pages import DatabaseKeys
 from aico.data.libsql.registry import SchemaRegistry
-from aico.data.logs import LogRepository
+from aico.data.logs import LogRepository, Retention
+from aico.data.pins import Pins
 from aico.data.row_ids import NaturalIds
 from aico.data.user import UserService
 from aico.errors import InvalidInput, KeyslotMissing, NotFound, UnlockError, storage_error
@@ -31,6 +35,7 @@ from aico.security import keyring
 from aico.security.keys import Passphrase, RootKey
 from aico.security.keyslots import SlotKind, Unlocked, VaultFile, sync_folder
 from aico.settings import CONFIG_FILE, Settings, load_settings, passphrase_file, vault_folder
+from aico.user_erasure import UserErasure, erase_user
 from aico.views import Views
 
 VAULT_FILE, DATA_FOLDER, DATABASE = "vault.json", "data", "aico.db"
@@ -80,7 +85,7 @@ class Vault:
     """An open vault, and a context manager. Any thread may use it; a forked child must open its own.
 
     `memory` is the door; `users`, `conversations`, `facts` and `logs` are the repositories below it, `views` what is
-    derived from them, `keys` the ways to unlock it.
+    derived from them, `keys` the ways to unlock it. `pins` and `sessions` let people in, `audit_log` keeps what happened.
     """
 
     def __init__(self, folder: Path, vault_file: VaultFile, unlocked: Unlocked, settings: Settings) -> None:
@@ -94,14 +99,24 @@ class Vault:
             busy_wait_s=settings.busy_wait_s,
             page_cache_kib=settings.page_cache_kib,
         )
+        self.logs = LogRepository(self.connection, clock=settings.clock, retention=_retention(settings))
         with self._closed_on_error():
             SchemaRegistry.apply_core_schemas(self.connection)
             ids, natural_ids = IdSource(settings.clock), NaturalIds(unlocked.natural)
-            self.keys = VaultKeys(folder / VAULT_FILE, unlocked.root, self.connection)
-            self.users = UserService(self.connection, natural_ids=natural_ids, ids=ids)
+            self.audit_log = AuditLog(self.connection, key=unlocked.root.for_audit_log(), clock=settings.clock)
+            self.keys = VaultKeys(folder / VAULT_FILE, unlocked.root, self.connection, self.audit_log)
+            self.users = UserService(self.connection, natural_ids=natural_ids, ids=ids, audit_log=self.audit_log)
+            self.sessions = AuthSessions(self.connection, audit_log=self.audit_log, ids=ids)
+            self.pins = Pins(
+                self.connection,
+                users=self.users,
+                sessions=self.sessions,
+                audit_log=self.audit_log,
+                clock=settings.clock,
+                cost=settings.pin_cost,
+            )
             self.conversations = ConversationRepository(self.connection, natural_ids=natural_ids, ids=ids)
             self.facts = FactRepository(self.connection, ids=ids)
-            self.logs = LogRepository(self.connection, clock=settings.clock)
             semantic = SemanticMemoryStore(
                 self.connection,
                 feed=ChangeFeed(self.connection),
@@ -118,6 +133,7 @@ class Vault:
                 semantic=semantic,
                 views=views,
                 ids=ids,
+                audit_log=self.audit_log,
             )
             self.memory = MemoryManager(
                 self.connection,
@@ -153,6 +169,14 @@ class Vault:
                 exc, Path(file), "what was read before is imported, and is recognised next time"
             ) from exc
 
+    def erase_user(self, name: str) -> UserErasure:
+        """Erase a person: everything remembered, then profile, PIN, sessions and relationships. The name is free again.
+
+        From the first step on nothing new is recorded about them; if it is interrupted, call it again. What stays is
+        named in docs/decisions/0021. Raises NotFound.
+        """
+        return erase_user(name, memory=self.memory, users=self.users, connection=self.connection)
+
     def status(self) -> Status:
         """What the vault holds and how it is unlocked."""
         return status_of(self.folder, vault_format=self.format, keyslots=self.keys.slots(), connection=self.connection)
@@ -163,6 +187,7 @@ class Vault:
 
     def close(self) -> None:
         """Give everything back. May be called twice."""
+        self.logs.close()
         self.connection.close()
 
     def __enter__(self) -> Self:
@@ -188,11 +213,12 @@ class Vault:
 class VaultKeys:
     """The ways to unlock a vault. Each change replaces vault.json whole; the data is not touched.
 
-    Several processes may change it: each reads the file anew while it holds the turn to write.
+    Several processes may change it: each reads the file anew while it holds the turn to write. The transaction holds
+    the entry in the audit log and ends after the file was replaced: a change that failed has none.
     """
 
-    def __init__(self, path: Path, root: RootKey, connection: EncryptedLibSQLConnection) -> None:
-        self._path, self._root, self._connection = path, root, connection
+    def __init__(self, path: Path, root: RootKey, connection: EncryptedLibSQLConnection, audit_log: AuditLog) -> None:
+        self._path, self._root, self._connection, self._audit_log = path, root, connection, audit_log
 
     def slots(self) -> list[SlotKind]:
         """The kinds of keyslot there are."""
@@ -200,23 +226,36 @@ class VaultKeys:
 
     def add_recovery_phrase(self) -> str:
         """Make a recovery phrase of 24 words, which takes the place of an older one. Show it once, keep it nowhere."""
-        with self._connection.exclusive():
+        with self._connection.transaction():
             changed, phrase = self._current().with_recovery_phrase(self._root)
-            changed.write(self._path)
+            self._replace(changed, Action.RECOVERY_PHRASE_MADE)
         return phrase.reveal()
 
     def add_keyring(self) -> None:
         """Let this machine's keyring unlock the vault. Raises KeyringUnavailable; nothing is changed then."""
-        with self._connection.exclusive():
+        with self._connection.transaction():
             before = self._current()
-            before.with_keyring(self._root).write(self._path)
-            for entry in before.keyring_entries():
-                keyring.forget_secret(entry)
+            self._replace(before.with_keyring(self._root), Action.KEYRING_ADDED)
+        for entry in before.keyring_entries():
+            keyring.forget_secret(entry)
+
+    def _replace(self, changed: VaultFile, action: Action) -> None:
+        """Write the file last: whatever fails before it takes the entry back."""
+        self._audit_log.append(action, subject_id=bytes.fromhex(changed.keyslots[-1].id))
+        changed.write(self._path)
 
     def _current(self) -> VaultFile:
         found = VaultFile.read(self._path)
         found.verified(self._root)
         return found
+
+
+def _retention(settings: Settings) -> Retention:
+    return Retention(
+        age_max=timedelta(days=settings.log_keep_days),
+        rows_max=settings.log_rows_max,
+        size_max_bytes=settings.log_size_max_mib * 1024 * 1024,
+    )
 
 
 def _passphrase_from_file() -> Passphrase | None:

@@ -10,6 +10,7 @@ from aico.ai.memory.index import Filter
 from aico.ai.memory.semantic import SemanticMemoryStore
 from aico.ai.memory.view import View
 from aico.clock import IdSource, from_us
+from aico.data.audit_log import Action, AuditLog
 from aico.data.conversations import ConversationRepository, Moment
 from aico.data.facts import Fact, FactRepository
 from aico.data.libsql import LibSQLConnection
@@ -110,8 +111,9 @@ class Eraser:
         semantic: SemanticMemoryStore,
         views: Sequence[View],
         ids: IdSource,
+        audit_log: AuditLog,
     ) -> None:
-        self._connection, self._views, self._ids = connection, views, ids
+        self._connection, self._views, self._ids, self._audit_log = connection, views, ids, audit_log
         self._conversations, self._facts, self._semantic = conversations, facts, semantic
 
     def forget(self, user_id: bytes, wish: Wish) -> Receipt:
@@ -127,6 +129,7 @@ class Eraser:
             chosen = self._select(user_id, wish)
             self._note_erasures(user_id, chosen, receipt_id, at)
             removed = self._remove(user_id, chosen, everything=wish.everything)
+            self._audit_log.append(Action.FORGOTTEN, user_id=user_id, subject_id=receipt_id, counts=removed)
         for view in self._views:
             view.erase(user_id, [*chosen.messages, *chosen.facts])
         receipt = self._receipt(receipt_id, at, chosen, preview=False)
