@@ -302,13 +302,15 @@ def test_the_owner_of_the_vault_may_unlock_or_take_the_pin_back(vault, mia):
     fail(vault, mia, 5)
     vault.pins.unlock_user(mia)
     vault.pins.authenticate_user(mia, PIN)
+    vault.pins.reset_pin(mia, OTHER_PIN)
+    vault.pins.authenticate_user(mia, OTHER_PIN)
     vault.pins.clear_pin(mia)
     assert not vault.pins.get_user_authentication(mia).has_pin
     for call in (vault.pins.clear_pin, vault.pins.unlock_user):
         with pytest.raises(NotFound):
             call(mia)
     actions = [entry.action for entry in vault.audit_log.entries(user_id=mia)]
-    assert actions[-3:] == ["unlocked", "login", "PIN cleared"]
+    assert actions[-5:] == ["unlocked", "login", "PIN set", "login", "PIN cleared"]
 
 
 def test_a_clock_set_back_does_not_unlock(vault, mia, clock):

@@ -146,6 +146,15 @@ class AuditLog:
         )
         return [_entry(row) for row in rows]
 
+    def last_entries(self, count: int, *, user_id: str | None = None) -> list[AuditEntry]:
+        """The last entries, oldest first. Raises as `entries`."""
+        rows = self._connection.fetch_all(
+            "SELECT id, at, action, user_id, subject_id, counts FROM audit_log "
+            f"{'' if user_id is None else 'WHERE user_id = ?'} ORDER BY id DESC LIMIT ?",
+            (*(() if user_id is None else (_hex(user_id),)), count),
+        )
+        return [_entry(row) for row in reversed(rows)]
+
     def head(self) -> Head:
         """How far the log reaches now. Note it down where whoever changes the vault cannot change it."""
         row = self._connection.fetch_one("SELECT id, seal FROM audit_log ORDER BY id DESC LIMIT 1")

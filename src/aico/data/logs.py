@@ -220,6 +220,11 @@ class LogRepository:
         )
         return [_entry(row) for row in found]
 
+    def newest_id(self) -> int:
+        """The id of the entry that was written last, 0 if there is none."""
+        found = self._connection.fetch_one("SELECT max(id) FROM logs")
+        return int(found[0] or 0) if found else 0
+
     def count_logs(self, **filters: Unpack[LogFilters]) -> int:
         """How many entries pass every filter. Takes time with their number."""
         where, values = _where(filters)

@@ -80,21 +80,15 @@ class Pins:
         Only digits: at least four, neither all the same nor a run such as 1234. Anything else: at least eight
         characters. Raises InvalidInput, NotFound, AccessDenied or LockedOut; the old PIN then stays.
         """
-        secret, wanted = _checked_pin(new_pin), parsed_id(user_id, what="user")
-        self._users.get_profile(user_id)
-        before = self._row(wanted)
+        secret, before = _checked_pin(new_pin), self._row(parsed_id(user_id, what="user"))
         if before is not None:
             self.authenticate_user(user_id, old_pin or "")
-        salt = secrets.token_bytes(SALT_BYTES)
-        verifier = derive_verifier(secret, salt=salt, cost=self._cost)
-        with self._connection.transaction():
-            self._users.get_profile(user_id)
-            now_there = self._row(wanted)
-            if (now_there and now_there["salt"]) != (before and before["salt"]):
-                raise AccessDenied("the PIN was changed by somebody else meanwhile; theirs stays")
-            self._store(wanted, salt, verifier)
-            self._sessions.revoke_all_user_sessions(user_id)
-            self._audit_log.append(Action.PIN_SET, user_id=wanted)
+        self._replace(user_id, secret, instead_of=before)
+
+    def reset_pin(self, user_id: str, new_pin: str) -> None:
+        """Give a person another PIN without the old one, as whoever has opened the vault may. Raises as `set_pin`."""
+        secret = _checked_pin(new_pin)
+        self._replace(user_id, secret, instead_of=self._row(parsed_id(user_id, what="user")))
 
     def clear_pin(self, user_id: str) -> None:
         """Take a forgotten PIN back, as whoever has opened the vault may. Their sessions end. Raises NotFound."""
@@ -137,6 +131,19 @@ class Pins:
         return Authentication(
             True, row["failed_attempts"], _or_none(until, from_us), _or_none(row["last_login"], from_us)
         )
+
+    def _replace(self, user_id: str, secret: Passphrase, *, instead_of: Row | None) -> None:
+        self._users.get_profile(user_id)
+        wanted, salt = parsed_id(user_id, what="user"), secrets.token_bytes(SALT_BYTES)
+        verifier = derive_verifier(secret, salt=salt, cost=self._cost)
+        with self._connection.transaction():
+            self._users.get_profile(user_id)
+            found = self._row(wanted)
+            if (found and found["salt"]) != (instead_of and instead_of["salt"]):
+                raise AccessDenied("the PIN was changed by somebody else meanwhile; theirs stays")
+            self._store(wanted, salt, verifier)
+            self._sessions.revoke_all_user_sessions(user_id)
+            self._audit_log.append(Action.PIN_SET, user_id=wanted)
 
     def _counted_attempt(self, user_id: bytes) -> "_Attempt":
         """Count an attempt, before it is looked at. For nobody: what no PIN gives. Raises LockedOut."""
