@@ -252,9 +252,9 @@ class VaultKeys:
 
 def _retention(settings: Settings) -> Retention:
     return Retention(
-        age_max=timedelta(days=settings.log_keep_days),
-        rows_max=settings.log_rows_max,
-        size_max_bytes=settings.log_size_max_mib * 1024 * 1024,
+        age_max=timedelta(days=min(settings.log_keep_days, timedelta.max.days)),
+        rows_max=int(settings.log_rows_max),
+        size_max_bytes=int(settings.log_size_max_mib) * 1024 * 1024,
     )
 
 

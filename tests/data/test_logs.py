@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,11 +11,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+import aico
 from aico.data.libsql.registry import SchemaRegistry
 from aico.data.log_handler import VaultLogHandler
 from aico.data.logs import LEVELS, LogLine, LogRepository, Retention, _source, _where
 from aico.errors import InvalidInput, NotFound
-from aico.testing import FixedClock, temporary_vault
+from aico.testing import PASSPHRASE, FixedClock, cheap_settings, temporary_vault
 from tests.data.libsql.cases import sealed
 
 START = datetime(2026, 5, 8, 12, tzinfo=UTC)
@@ -214,6 +216,16 @@ def test_retention_lets_the_oldest_go_by_age_number_and_size(logs):
     assert logs.apply_retention(Retention(**{**plenty, "rows_max": 5})) == 3
     assert logs.apply_retention(Retention(**{**plenty, "size_max_bytes": 3700})) == 2
     assert [entry.message[:4] for entry in logs.query_logs()] == ["0000", "0001", "0002"]
+
+
+def test_the_vaults_retention_comes_from_its_settings_however_large(tmp_path):
+    chosen = replace(cheap_settings(clock=FixedClock(START)), log_keep_days=2**31 - 1, log_rows_max=2)
+    with aico.open(tmp_path / "vault", passphrase=PASSPHRASE, settings=chosen) as vault:
+        for number in range(4):
+            vault.logs.insert_log(level="INFO", message=str(number))
+        assert vault.logs.apply_retention() == 2
+    with pytest.raises(InvalidInput):
+        replace(chosen, log_keep_days=0)
 
 
 # A random history against a plain list
@@ -445,6 +457,7 @@ def test_many_threads_lose_nothing(logs, logger):
     assert logs.count_logs() == 1600
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # what newer Pythons say of it beside threads
 def test_a_forked_child_neither_waits_nor_writes(logs, logger):
     handler = logs.handler()
     logger.addHandler(handler)

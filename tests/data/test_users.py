@@ -134,6 +134,16 @@ def test_relationships_are_noted_once_listed_and_taken_back(vault, mia):
 # Erasing
 
 
+def test_forgetting_everything_takes_what_others_are_to_a_person_and_leaves_the_pin(vault, mia):
+    otto = vault.users.create_user("otto").id
+    vault.users.add_relationship(mia, otto, "father")
+    vault.users.add_relationship(otto, mia, "daughter")
+    assert vault.memory.forget("mia", everything=True).removed == {"user_relationships": 1}
+    assert vault.users.get_user_relationships(mia) == []
+    assert len(vault.users.get_user_relationships(otto)) == 1
+    assert vault.pins.authenticate_user(mia, PIN).full_name is None
+
+
 def test_erasing_a_person_leaves_no_row_and_frees_the_name(vault, mia):
     otto = vault.users.create_user("otto").id
     vault.users.add_relationship(otto, mia, "daughter")

@@ -18,7 +18,6 @@ import msgspec
 
 from aico.data.logs import LEVELS, LogLine, LogRepository
 from aico.data.row_ids import ID_BYTES
-from aico.errors import AicoError
 
 QUEUE_MAX = 10_000
 BATCH_MAX = 500
@@ -74,7 +73,9 @@ class VaultLogHandler(logging.Handler):
     def close(self) -> None:
         """Write what is left and end. May be called twice; what is logged afterwards goes nowhere."""
         if self._works_here() and not self._ended:
+            self.acquire()  # nobody is between looking at `_ended` and the queue
             self._ended = True
+            self.release()
             self._queue.put(None)
             self._writer.join(END_WAIT_S)
         super().close()
@@ -135,7 +136,7 @@ class VaultLogHandler(logging.Handler):
         try:
             if lines:
                 self._repository.insert_lines(lines)
-        except AicoError:  # the store is closed, busy or full: whoever logs is not to suffer from it
+        except Exception:  # noqa: BLE001  # the edge of a thread: the store is closed, busy or full, and logging goes on
             self._count_lost(len(lines) - bool(lost) + lost)
 
     def _retain(self) -> None:
@@ -143,7 +144,7 @@ class VaultLogHandler(logging.Handler):
             self._retained_at = time.monotonic()
             try:
                 self._repository.apply_retention()
-            except AicoError:  # the next hour tries again
+            except Exception:  # noqa: BLE001  # the edge of a thread; the next hour tries again
                 return
 
 

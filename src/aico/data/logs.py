@@ -255,7 +255,7 @@ class LogRepository:
             return 0
         removed = self._delete(
             f"SELECT id FROM logs WHERE timestamp < ? LIMIT {_ROWS_AT_ONCE}",
-            (self._clock.now_us() - keep.age_max // timedelta(microseconds=1),),
+            (max(self._clock.now_us() - keep.age_max // timedelta(microseconds=1), 0),),
         )
         removed += self._delete(
             f"SELECT id FROM logs ORDER BY timestamp DESC, id DESC LIMIT {_ROWS_AT_ONCE} OFFSET ?", (keep.rows_max,)

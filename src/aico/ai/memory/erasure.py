@@ -243,7 +243,7 @@ class Eraser:
             gone = self._connection.execute(f"DELETE FROM {table} WHERE {abandoned.format(id=id_column)}", (user_id,))
             removed[table] = gone.rowcount
         if everything:
-            for table in ("preferences", "logs"):
+            for table in ("preferences", "logs", "user_relationships"):
                 removed[table] = self._connection.execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,)).rowcount
             self._connection.execute(
                 "UPDATE users SET full_name = NULL, nickname = NULL, time_zone = NULL WHERE id = ?", (user_id,)

@@ -62,14 +62,14 @@ _APPEND_ONLY = (
     f"BEGIN SELECT raise(ABORT, '{_REFUSED}'); END",
 )
 
-# The log is asked for the newest lines of something, often only the severe ones: the level lies in the index, so that
+# The log is asked for the newest lines of something, often only the severe ones: the level lies behind the order, so that
 # the others need not be read. What few lines have costs the rest nothing.
 _LOG_INDEXES = (
     "CREATE INDEX logs_of_level ON logs (level, timestamp)",
     "CREATE INDEX logs_from_warning ON logs (timestamp) WHERE level IN ('WARNING', 'ERROR', 'CRITICAL')",
     "CREATE INDEX logs_from_error ON logs (timestamp) WHERE level IN ('ERROR', 'CRITICAL')",
     *(
-        f"CREATE INDEX logs_of_{name} ON logs ({column}, timestamp, level) WHERE {column} IS NOT NULL"
+        f"CREATE INDEX logs_of_{name} ON logs ({column}, timestamp, id, level) WHERE {column} IS NOT NULL"
         for name, column in (
             ("subsystem", "subsystem"),
             ("module", "module"),
