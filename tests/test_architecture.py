@@ -31,6 +31,7 @@ LAYERS = {
     "aico.audit": 6,
     "aico.health": 6,
     "aico.views": 6,
+    "aico.user_erasure": 6,
     "aico.query": 6,
     "aico.backup": 6,
     "aico.testing": 6,

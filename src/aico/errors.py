@@ -5,6 +5,7 @@
     ├── IntegrityError            Tampered · FormatTooNew · IndexOutOfStep
     ├── StorageError              Busy · DiskFull · MigrationFailed · SchemaChanged
     ├── InvalidInput (ValueError) Forgotten · PluginRefused
+    ├── AccessDenied              LockedOut
     ├── NotFound (LookupError) · MissingExtra (ImportError) · ModelUnavailable
     └── SyncError                 PeerRejected · WireMismatch
 
@@ -13,6 +14,7 @@ next. Neither ever holds a memory's text, a key or a passphrase.
 """
 
 import errno
+from datetime import datetime
 from pathlib import Path
 
 
@@ -114,6 +116,20 @@ class Forgotten(InvalidInput):
 
 class PluginRefused(InvalidInput):
     """A plugin's SQL reached for what is not its own; nothing of it was done."""
+
+
+class AccessDenied(AicoError):
+    """The PIN or session does not let this person in. It never tells which part of a claim was wrong."""
+
+    exit_code = 10
+
+
+class LockedOut(AccessDenied):
+    """Too many wrong PINs; `until` says when the next attempt is looked at."""
+
+    def __init__(self, message: str, *, until: datetime, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.until = until
 
 
 class NotFound(AicoError, LookupError):

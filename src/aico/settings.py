@@ -55,9 +55,28 @@ class Settings:
     """SQLite's cache of opened pages, per connection. 16 MiB hold the working set of 100k messages."""
     users_in_memory: int = 32
     """How many people's recall indexes stay in memory; the least recently used is dropped and rebuilt when asked."""
+    log_keep_days: int = 30
+    """Older log entries are deleted: a month is as long as somebody remembers what they were doing when it went wrong."""
+    log_rows_max: int = 1_000_000
+    """The log never has more entries than this, whatever their age."""
+    log_size_max_mib: int = 256
+    """Nor texts of more than this: a program that logs in a loop must not fill the disk."""
+
+    @property
+    def pin_cost(self) -> KdfCost:
+        """What one guess at a PIN costs: as a passphrase's, with 64 MiB at most, since a login waits for it each time."""
+        return replace(self.kdf, memory_kib=min(self.kdf.memory_kib, 64 * 1024))
 
     def __post_init__(self) -> None:
-        for name, least in (("busy_wait_s", 0), ("episode_gap_s", 0), ("page_cache_kib", 64), ("users_in_memory", 1)):
+        for name, least in (
+            ("busy_wait_s", 0),
+            ("episode_gap_s", 0),
+            ("page_cache_kib", 64),
+            ("users_in_memory", 1),
+            ("log_keep_days", 1),
+            ("log_rows_max", 1),
+            ("log_size_max_mib", 1),
+        ):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not least <= value < _MOST:
                 raise InvalidInput(
@@ -77,6 +96,9 @@ class _ConfigFile(msgspec.Struct, forbid_unknown_fields=True):
     episode_gap_s: int | None = None
     page_cache_kib: int | None = None
     users_in_memory: int | None = None
+    log_keep_days: int | None = None
+    log_rows_max: int | None = None
+    log_size_max_mib: int | None = None
 
 
 def vault_folder(path: Path | str | None) -> Path:

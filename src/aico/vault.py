@@ -6,6 +6,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,6 +19,8 @@ from aico.audit import AuditReport, sampled_content, search_for_leaks, used_temp
 from aico.backup import BackupInfo, Backups, OnProgress, restore
 from aico.clock import IdSource
 from aico.data.album import Album
+from aico.data.audit_log import AuditLog
+from aico.data.auth_sessions import AuthSessions
 from aico.data.change_feed import ChangeFeed
 from aico.data.conversations import ConversationRepository
 from aico.data.facts import FactBook, FactRepository
@@ -25,8 +28,9 @@ from aico.data.libsql import EncryptedLibSQLConnection
 from aico.data.libsql.pages import DatabaseKeys
 from aico.data.libsql.plugins import Plugins
 from aico.data.libsql.registry import SchemaRegistry
-from aico.data.logs import LogRepository
+from aico.data.logs import LogRepository, Retention
 from aico.data.marks import MarkRepository
+from aico.data.pins import Pins
 from aico.data.row_ids import NaturalIds
 from aico.data.user import UserService
 from aico.errors import InvalidInput, KeyslotMissing, NotFound, UnlockError, storage_error
@@ -35,6 +39,7 @@ from aico.portability.jsonl import ImportReport, import_jsonl
 from aico.security.keys import Passphrase
 from aico.security.keyslots import Unlocked, VaultFile, sync_folder
 from aico.settings import CONFIG_FILE, Settings, load_settings, passphrase_file, vault_folder
+from aico.user_erasure import UserErasure, erase_user
 from aico.vault_keys import VaultKeys
 from aico.views import Views
 
@@ -128,7 +133,8 @@ class Vault:
 
     `memory` is the door; `users`, `conversations`, `facts`, `album` and `logs` stand below it, `views` is what is
     derived from them, `plugins` the tables that others bring, `keys` the ways to unlock it, `backups` its sealed
-    copies. `extraction` asks a model for facts when it is called.
+    copies. `pins` and `sessions` let people in, `audit_log` keeps what happened. `extraction` asks a model for facts when
+    it is called.
     """
 
     def __init__(self, folder: Path, vault_file: VaultFile, unlocked: Unlocked, settings: Settings) -> None:
@@ -136,12 +142,25 @@ class Vault:
         self.format, self.vault_id = vault_file.format, vault_file.vault_id
         keys = DatabaseKeys({vault_file.generation: unlocked.root.for_pages()})
         self.connection = _connected(folder, keys, settings)
+        self.logs = LogRepository(self.connection, clock=settings.clock, retention=_retention(settings))
         with self._closed_on_error():
             SchemaRegistry.apply_core_schemas(self.connection)
             self.plugins = Plugins(self.connection)
             ids, natural_ids = IdSource(settings.clock), NaturalIds(unlocked.natural)
-            self.keys = VaultKeys(folder / VAULT_FILE, unlocked.root, self.connection, cost=settings.kdf)
-            self.users = UserService(self.connection, natural_ids=natural_ids, ids=ids)
+            self.audit_log = AuditLog(self.connection, key=unlocked.root.for_audit_log(), clock=settings.clock)
+            self.keys = VaultKeys(
+                folder / VAULT_FILE, unlocked.root, self.connection, audit_log=self.audit_log, cost=settings.kdf
+            )
+            self.users = UserService(self.connection, natural_ids=natural_ids, ids=ids, audit_log=self.audit_log)
+            self.sessions = AuthSessions(self.connection, audit_log=self.audit_log, ids=ids)
+            self.pins = Pins(
+                self.connection,
+                users=self.users,
+                sessions=self.sessions,
+                audit_log=self.audit_log,
+                clock=settings.clock,
+                cost=settings.pin_cost,
+            )
             self.conversations = ConversationRepository(self.connection, natural_ids=natural_ids, ids=ids)
             marks = MarkRepository(self.connection, natural_ids=natural_ids, ids=ids)
             facts = FactRepository(self.connection, natural_ids=natural_ids, ids=ids, marks=marks)
@@ -151,7 +170,6 @@ class Vault:
             self.album = Album(self.connection, users=self.users, conversations=self.conversations, marks=marks)
             feed = ChangeFeed(self.connection)
             self.extraction = Extraction(self.connection, feed=feed, users=self.users, facts=facts)
-            self.logs = LogRepository(self.connection, clock=settings.clock)
             semantic = SemanticMemoryStore(
                 self.connection,
                 feed=feed,
@@ -168,6 +186,7 @@ class Vault:
                 semantic=semantic,
                 views=views,
                 ids=ids,
+                audit_log=self.audit_log,
             )
             self.memory = MemoryManager(
                 self.connection,
@@ -211,6 +230,14 @@ class Vault:
                 exc, Path(file), "what was read before is imported, and is recognised next time"
             ) from exc
 
+    def erase_user(self, name: str) -> UserErasure:
+        """Erase a person: everything remembered, then profile, PIN, sessions and relationships. The name is free again.
+
+        From the first step on nothing new is recorded about them; if it is interrupted, call it again. What stays is
+        named in docs/decisions/0021. Raises NotFound.
+        """
+        return erase_user(name, memory=self.memory, users=self.users, connection=self.connection)
+
     def status(self) -> Status:
         """What the vault holds and how it is unlocked."""
         return status_of(self.folder, vault_format=self.format, keyslots=self.keys.slots(), connection=self.connection)
@@ -221,6 +248,7 @@ class Vault:
 
     def close(self) -> None:
         """Give everything back. May be called twice."""
+        self.logs.close()
         self.connection.close()
 
     def __enter__(self) -> Self:
@@ -241,6 +269,14 @@ class Vault:
         except BaseException:
             self.close()
             raise
+
+
+def _retention(settings: Settings) -> Retention:
+    return Retention(
+        age_max=timedelta(days=min(settings.log_keep_days, timedelta.max.days)),
+        rows_max=int(settings.log_rows_max),
+        size_max_bytes=int(settings.log_size_max_mib) * 1024 * 1024,
+    )
 
 
 def _passphrase_from_file() -> Passphrase | None:

@@ -5,10 +5,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from aico.data.audit_log import Action, AuditLog
 from aico.data.libsql import LibSQLConnection
 from aico.security import keyring
 from aico.security.keys import Passphrase, RootKey
-from aico.security.keyslots import SlotKind, VaultFile
+from aico.security.keyslots import Keyslot, SlotKind, VaultFile
 from aico.settings import KdfCost
 
 
@@ -23,11 +24,15 @@ class SlotInfo:
 class VaultKeys:
     """The keyslots of a vault. Each change replaces vault.json whole: a crash leaves the old ways or the new ones.
 
-    Several processes may change it: each reads the file anew while it holds the turn to write.
+    Several processes may change it: each reads the file anew while it holds the turn to write. The transaction holds
+    the entry in the audit log and ends after the file was replaced: a change that failed has none.
     """
 
-    def __init__(self, path: Path, root: RootKey, connection: LibSQLConnection, *, cost: KdfCost) -> None:
-        self._path, self._root, self._connection, self._cost = path, root, connection, cost
+    def __init__(
+        self, path: Path, root: RootKey, connection: LibSQLConnection, *, audit_log: AuditLog, cost: KdfCost
+    ) -> None:
+        self._path, self._root, self._connection = path, root, connection
+        self._audit_log, self._cost = audit_log, cost
 
     def list_slots(self) -> list[SlotInfo]:
         """Every keyslot, in the order they were made."""
@@ -41,7 +46,8 @@ class VaultKeys:
         """Let one more passphrase unlock the vault. Takes one key derivation. Raises InvalidInput."""
         new = Passphrase(passphrase)
         with self._changing() as current:
-            current.with_passphrase(self._root, new, cost=self._cost).write(self._path)
+            changed = current.with_passphrase(self._root, new, cost=self._cost)
+            self._replace(changed, Action.PASSPHRASE_ADDED, changed.keyslots[-1])
 
     def change_passphrase(self, old: str, new: str) -> None:
         """Put `new` in the place of `old`, which opens nothing afterwards. Other ways to unlock stay.
@@ -51,21 +57,23 @@ class VaultKeys:
         """
         leaving, arriving = Passphrase(old), Passphrase(new)
         with self._changing() as current:
-            current.with_changed_passphrase(self._root, leaving, arriving, cost=self._cost).write(self._path)
+            changed = current.with_changed_passphrase(self._root, leaving, arriving, cost=self._cost)
+            self._replace(changed, Action.PASSPHRASE_CHANGED, changed.keyslots[-1])
 
     def add_recovery_phrase(self) -> str:
         """Make a recovery phrase of 24 words, which takes the place of an older one. Show it once, keep it nowhere."""
         with self._changing() as current:
             changed, phrase = current.with_recovery_phrase(self._root)
-            changed.write(self._path)
+            self._replace(changed, Action.RECOVERY_PHRASE_MADE, changed.keyslots[-1])
         return phrase.reveal()
 
     def add_keyring(self) -> None:
         """Let this machine's keyring unlock the vault. Raises KeyringUnavailable; nothing is changed then."""
         with self._changing() as before:
-            before.with_keyring(self._root).write(self._path)
-            for entry in before.keyring_entries():
-                keyring.forget_secret(entry)
+            changed = before.with_keyring(self._root)
+            self._replace(changed, Action.KEYRING_ADDED, changed.keyslots[-1])
+        for entry in before.keyring_entries():
+            keyring.forget_secret(entry)
 
     def remove(self, slot_id: str) -> None:
         """Take one way to unlock away. Raises NotFound, or InvalidInput for the last passphrase or recovery phrase.
@@ -74,14 +82,19 @@ class VaultKeys:
         """
         with self._changing() as before:
             left, removed = before.with_slot_removed(self._root, slot_id)
-            left.write(self._path)
-            if removed.kind == "keyring":
-                keyring.forget_secret(before.keyring_entry(removed))
+            self._replace(left, Action.KEYSLOT_REMOVED, removed)
+        if removed.kind == "keyring":
+            keyring.forget_secret(before.keyring_entry(removed))
 
     @contextmanager
     def _changing(self) -> Iterator[VaultFile]:
         """The file as it is now, while nobody else may change it. Raises Tampered if somebody else did before."""
-        with self._connection.exclusive():
+        with self._connection.transaction():
             found = VaultFile.read(self._path)
             found.verified(self._root)
             yield found
+
+    def _replace(self, changed: VaultFile, action: Action, slot: Keyslot) -> None:
+        """Write the file last: whatever fails before it takes the entry back."""
+        self._audit_log.append(action, subject_id=bytes.fromhex(slot.id))
+        changed.write(self._path)

@@ -26,6 +26,8 @@ COMMANDS = {
     "backup": ("aico.cli.backup:backup", "Make, check and thin out sealed backups."),
     "restore": ("aico.cli.backup:restore", "Make a vault from a backup."),
     "db": ("aico.cli.db:db", "Look at the database, and take its schemas up and down."),
+    "users": ("aico.cli.users:users", "Know who uses the companion, and let them in."),
+    "logs": ("aico.cli.logs:logs", "Read the vault's log, and prove its audit log."),
     "demo": ("aico.cli.demo:demo", "Watch a sample memory at work, in a vault that is gone afterwards."),
 }
 """Where each command lives, and the line that `aico --help` shows of it without loading it."""

@@ -52,6 +52,10 @@ class NaturalIds:
         """A tag of a memory."""
         return self._id(b"memory_tags", (owner_id, same_name(tag)))
 
+    def relationship(self, user_id: bytes, related_user_id: bytes, relationship_type: str) -> bytes:
+        """What one person is to another."""
+        return self._id(b"relationships", (user_id, related_user_id, same_name(relationship_type)))
+
     def _id(self, table: bytes, place: Place) -> bytes:
         return hashlib.blake2b(canonical(place), digest_size=ID_BYTES, key=self._key.reveal(), person=table).digest()
 

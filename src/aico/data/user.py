@@ -1,13 +1,18 @@
-"""People: the short name that the API uses, and the profile behind it."""
+"""People: the short name that the API uses, the profile behind it, and what they are to each other."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypedDict, Unpack
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from aico.clock import IdSource, from_us
+from aico.clock import IdSource, SystemClock, from_us
+from aico.data.audit_log import Action, AuditLog
 from aico.data.libsql import LibSQLConnection, Row
-from aico.data.limits import checked_name
+from aico.data.limits import checked_label, checked_name
 from aico.data.row_ids import NaturalIds, parsed_id
 from aico.errors import InvalidInput, NotFound
+
+PERSON = "person"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +29,49 @@ class UserProfile:
     created_at: datetime
 
 
-class UserService:
-    """Finds people and creates those named for the first time. Any thread may use it.
+@dataclass(frozen=True, slots=True)
+class Relationship:
+    """What `related_user_id` is to `user_id`: a mother, a friend."""
 
-    A service made of a connection alone reads profiles; naming new people takes the vault's `natural_ids`.
+    user_id: str
+    related_user_id: str
+    related_name: str | None = field(repr=False)
+    """None while that person's profile is not here, or no longer."""
+    relationship_type: str = field(repr=False)
+    created_at: datetime
+
+
+class ProfileChanges(TypedDict, total=False):
+    """What may be said about a person. None takes it back."""
+
+    full_name: str | None
+    nickname: str | None
+    user_type: str
+    time_zone: str | None
+    """A name of the IANA time zone database."""
+
+
+class UserService:
+    """Keeps people's profiles, and creates those named for the first time. Any thread may use it.
+
+    A service made of a connection alone reads and corrects profiles; naming, deactivating and erasing people takes
+    the vault's (`vault.users`).
     """
 
     def __init__(
-        self, connection: LibSQLConnection, *, natural_ids: NaturalIds | None = None, ids: IdSource | None = None
+        self,
+        connection: LibSQLConnection,
+        *,
+        natural_ids: NaturalIds | None = None,
+        ids: IdSource | None = None,
+        audit_log: AuditLog | None = None,
     ) -> None:
-        if (natural_ids is None) != (ids is None):
-            raise InvalidInput("natural_ids and ids go together")
-        self._connection, self._natural_ids, self._ids = connection, natural_ids, ids
+        if len({natural_ids is None, ids is None, audit_log is None}) > 1:
+            raise InvalidInput("natural_ids, ids and audit_log go together")
+        self._connection = connection
+        self._of_vault = (
+            None if natural_ids is None or ids is None or audit_log is None else (natural_ids, ids, audit_log)
+        )
 
     def get_profile(self, user_id: str) -> UserProfile:
         """The profile behind an id. Raises NotFound."""
@@ -44,9 +80,110 @@ class UserService:
             raise NotFound("no user has this id")
         return _profile(row)
 
-    def list_profiles(self) -> list[UserProfile]:
-        """Everyone in this vault, in the order they came."""
-        return [_profile(row) for row in self._connection.fetch_all("SELECT * FROM users ORDER BY row_id")]
+    def find_by_name(self, name: str) -> UserProfile | None:
+        """The profile of the person with this short name, None if nobody has it."""
+        user_id = self.find(name)
+        return None if user_id is None else self.get_profile(user_id.hex())
+
+    def list_profiles(self, *, user_type: str | None = None, active_only: bool = False) -> list[UserProfile]:
+        """Everyone in this vault, in the order they came; of one type, or only those who are active."""
+        rows = self._connection.fetch_all(
+            "SELECT * FROM users WHERE (? IS NULL OR user_type = ?) AND is_active >= ? ORDER BY row_id",
+            (user_type, user_type, int(active_only)),
+        )
+        return [_profile(row) for row in rows]
+
+    def create_user(self, name: str, **about: Unpack[ProfileChanges]) -> UserProfile:
+        """Make a person with a short name and what is known about them. Raises InvalidInput if the name is taken."""
+        columns = _checked(about)
+        with self._connection.transaction():
+            if self.find(name) is not None:
+                raise InvalidInput("there is a user of this name already; nothing was changed", field="name")
+            user_id = self.ensure(name)
+            self._change(user_id, columns)
+        return self.get_profile(user_id.hex())
+
+    def update_user(self, user_id: str, **changes: Unpack[ProfileChanges]) -> UserProfile:
+        """Change what is known about a person; what is not named stays. Raises InvalidInput or NotFound."""
+        wanted, columns = parsed_id(user_id, what="user"), _checked(changes)
+        with self._connection.transaction():
+            self.get_profile(user_id)
+            self._change(wanted, columns)
+        return self.get_profile(user_id)
+
+    def deactivate(self, user_id: str) -> None:
+        """Let this person in no more, and record nothing new about them; what is known stays and can be forgotten.
+
+        Their sessions end. May be repeated. Raises NotFound.
+        """
+        self._set_active(user_id, active=False)
+
+    def activate(self, user_id: str) -> None:
+        """Take `deactivate` back; sessions stay ended. May be repeated. Raises NotFound."""
+        self._set_active(user_id, active=True)
+
+    def erase(self, user_id: str) -> dict[str, int]:
+        """Remove profile, PIN, sessions and relationships; how many rows went, by table.
+
+        The name is free again, for somebody who shares nothing with who had it. Memories are not in its reach:
+        raises InvalidInput while there are any, see `Vault.erase_user`. Raises NotFound.
+        """
+        audit_log, wanted = self._vaults()[2], parsed_id(user_id, what="user")
+        with self._connection.transaction():
+            self.get_profile(user_id)
+            self._check_has_no_memories(wanted)
+            removed = {
+                table: self._connection.execute(
+                    f"DELETE FROM {table} WHERE {where}", (wanted,) * where.count("?")
+                ).rowcount
+                for table, where in _OF_USER
+            }
+            removed = {table: count for table, count in removed.items() if count}
+            receipt, now = self._vaults()[1].new_id(), self._vaults()[1].now_us()
+            self._connection.execute(  # the next of this name is another generation
+                "INSERT INTO erasures (id, user_id, receipt_id, kind, at) VALUES (?, ?, ?, 'user', ?)",
+                (wanted, wanted, receipt, now),
+            )
+            audit_log.append(Action.USER_ERASED, user_id=wanted, subject_id=receipt, counts=removed)
+        return removed
+
+    def add_relationship(self, user_id: str, related_user_id: str, relationship_type: str) -> Relationship:
+        """Note what somebody is to this person. Repeating it changes nothing. Raises InvalidInput or NotFound."""
+        natural_ids, ids, _ = self._vaults()
+        kind = checked_name(relationship_type, field="relationship_type")
+        pair = parsed_id(user_id, what="user"), parsed_id(related_user_id, what="user")
+        if pair[0] == pair[1]:
+            raise InvalidInput("nobody is related to themselves; nothing was changed", field="related_user_id")
+        with self._connection.transaction():
+            for one in (user_id, related_user_id):
+                self.get_profile(one)
+            self._connection.execute(
+                "INSERT INTO user_relationships (id, user_id, related_user_id, relationship_type, created_at) "
+                "VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+                (natural_ids.relationship(*pair, kind), *pair, kind, ids.now_us()),
+            )
+            return next(
+                found
+                for found in self.get_user_relationships(user_id)
+                if (found.related_user_id, found.relationship_type) == (pair[1].hex(), kind)
+            )
+
+    def get_user_relationships(self, user_id: str) -> list[Relationship]:
+        """What others are to this person, in the order it was noted."""
+        rows = self._connection.fetch_all(
+            "SELECT r.user_id, r.related_user_id, u.name, r.relationship_type, r.created_at "
+            "FROM user_relationships r LEFT JOIN users u ON u.id = r.related_user_id WHERE r.user_id = ? ORDER BY r.row_id",
+            (parsed_id(user_id, what="user"),),
+        )
+        return [Relationship(one.hex(), other.hex(), name, kind, from_us(at)) for one, other, name, kind, at in rows]
+
+    def remove_relationship(self, user_id: str, related_user_id: str, relationship_type: str) -> None:
+        """Take a relationship back. Raises NotFound if it is not there."""
+        wanted = self._vaults()[0].relationship(
+            parsed_id(user_id, what="user"), parsed_id(related_user_id, what="user"), relationship_type
+        )
+        if not self._connection.execute("DELETE FROM user_relationships WHERE id = ?", (wanted,)).rowcount:
+            raise NotFound("there is no such relationship; nothing was changed")
 
     def find(self, name: str) -> bytes | None:
         """The id of the person with this short name, None if nobody has it yet."""
@@ -54,33 +191,112 @@ class UserService:
         return user_id if exists else None
 
     def ensure(self, name: str) -> bytes:
-        """The id of the person with this short name, who is created if new. Call it inside a transaction."""
+        """The id of the person with this short name, who is created if new. Call it inside a transaction.
+
+        Raises InvalidInput for somebody who was deactivated: nothing new is recorded about them.
+        """
         name = checked_name(name, field="user")
         user_id, generation, exists = self._look_up(name)
         if not exists:
-            assert self._ids is not None
-            now = self._ids.now_us()
+            now = self._vaults()[1].now_us()
             self._connection.execute(
                 "INSERT INTO users (id, name, generation, user_type, is_active, created_at, updated_at) "
-                "VALUES (?, ?, ?, 'person', 1, ?, ?)",
-                (user_id, name, generation, now, now),
+                "VALUES (?, ?, ?, ?, 1, ?, ?)",
+                (user_id, name, generation, PERSON, now, now),
+            )
+        elif not self._is_active(user_id):
+            raise InvalidInput(
+                "this user was deactivated; nothing was recorded", hint="activate the user first", field="user"
             )
         return user_id
 
     def _look_up(self, name: str) -> tuple[bytes, int, bool]:
         """Id and generation that the name has now, and whether they are in use. An erased name begins again."""
-        if self._natural_ids is None:
-            raise InvalidInput(
-                "this service was made without a vault's keys and cannot name people", hint="use vault.users"
-            )
-        generation = 0
+        natural_ids, generation = self._vaults()[0], 0
         while True:
-            user_id = self._natural_ids.user(name, generation)
+            user_id = natural_ids.user(name, generation)
             if self._connection.fetch_one("SELECT 1 FROM users WHERE id = ?", (user_id,)):
                 return user_id, generation, True
             if not self._connection.fetch_one("SELECT 1 FROM erasures WHERE id = ?", (user_id,)):
                 return user_id, generation, False
             generation += 1
+
+    def _vaults(self) -> tuple[NaturalIds, IdSource, AuditLog]:
+        """What only a vault can give. Raises InvalidInput."""
+        if self._of_vault is None:
+            raise InvalidInput(
+                "this service was made without a vault's keys and cannot name people", hint="use vault.users"
+            )
+        return self._of_vault
+
+    def _change(self, user_id: bytes, columns: dict[str, str | None]) -> None:
+        for column, value in columns.items():
+            self._connection.execute(f"UPDATE users SET {column} = ? WHERE id = ?", (value, user_id))
+        if columns:
+            now = self._of_vault[1].now_us() if self._of_vault else SystemClock().now_us()
+            self._connection.execute("UPDATE users SET updated_at = ? WHERE id = ?", (now, user_id))
+
+    def _set_active(self, user_id: str, *, active: bool) -> None:
+        (_, ids, audit_log), wanted = self._vaults(), parsed_id(user_id, what="user")
+        with self._connection.transaction():
+            if self.get_profile(user_id).is_active == active:
+                return
+            self._connection.execute(
+                "UPDATE users SET is_active = ?, updated_at = ? WHERE id = ?", (int(active), ids.now_us(), wanted)
+            )
+            self._connection.execute("DELETE FROM auth_sessions WHERE user_id = ?", (wanted,))
+            audit_log.append(Action.USER_ACTIVATED if active else Action.USER_DEACTIVATED, user_id=wanted)
+
+    def _is_active(self, user_id: bytes) -> bool:
+        row = self._connection.fetch_one("SELECT is_active FROM users WHERE id = ?", (user_id,))
+        return row is not None and bool(row["is_active"])
+
+    def _check_has_no_memories(self, user_id: bytes) -> None:
+        for table in ("conversations", "facts"):
+            if self._connection.fetch_one(f"SELECT 1 FROM {table} WHERE user_id = ?", (user_id,)):
+                raise InvalidInput(
+                    "there are memories of this user, which would be left behind; nothing was erased",
+                    hint="`vault.erase_user(name)` erases both",
+                )
+
+
+_OF_USER = (
+    ("user_authentication", "user_id = ?"),
+    ("auth_sessions", "user_id = ?"),
+    ("user_relationships", "user_id = ? OR related_user_id = ?"),
+    ("preferences", "user_id = ?"),
+    ("logs", "user_id = ?"),
+    ("users", "id = ?"),
+)
+"""Every row that is about a person and is no memory."""
+
+
+def _checked(about: ProfileChanges) -> dict[str, str | None]:
+    """Column and value of each change. Raises InvalidInput."""
+    unknown = set(about) - set(ProfileChanges.__annotations__)
+    if unknown:
+        raise InvalidInput(
+            f"a profile has no field {sorted(unknown)[0]!r}; nothing was changed", field=sorted(unknown)[0]
+        )
+    columns = {name: checked_label(value, field=name) for name, value in about.items() if isinstance(value, str | None)}
+    if len(columns) < len(about):
+        raise InvalidInput("what is said about a person is text; nothing was changed", field="about")
+    if "user_type" in columns:
+        columns["user_type"] = checked_name(columns["user_type"] or "", field="user_type")
+    if zone := columns.get("time_zone"):
+        _check_time_zone(zone)
+    return columns
+
+
+def _check_time_zone(name: str) -> None:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise InvalidInput(
+            "time_zone is no name of the IANA time zone database; nothing was changed",
+            hint="for example Europe/Lisbon",
+            field="time_zone",
+        ) from None
 
 
 def _profile(row: Row) -> UserProfile:

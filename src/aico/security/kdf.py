@@ -25,11 +25,24 @@ def derive_key_encryption_key(passphrase: Passphrase, *, salt: bytes, cost: KdfC
 
     Raises InvalidInput if `salt` is not 16 bytes or the cost is out of bounds; no memory is taken then.
     """
+    return KeyEncryptionKey(_derived(passphrase, salt=salt, cost=cost))
+
+
+def derive_verifier(secret: Passphrase, *, salt: bytes, cost: KdfCost) -> bytes:
+    """32 bytes by which a PIN is recognised and from which it can only be guessed; they open nothing.
+
+    The same derivation as for a passphrase, and raises as that does; HKDF-SHA256 (RFC 5869) with a name of its own
+    behind it keeps the two apart.
+    """
+    return KeyEncryptionKey(_derived(secret, salt=salt, cost=cost)).derive(b"aico 1 PIN verifier")
+
+
+def _derived(secret: Passphrase, *, salt: bytes, cost: KdfCost) -> bytes:
     check_cost(cost)
     if len(salt) != SALT_BYTES:
-        raise InvalidInput(f"the salt of a passphrase slot has {SALT_BYTES} bytes, not {len(salt)}")
+        raise InvalidInput(f"the salt of a passphrase or PIN has {SALT_BYTES} bytes, not {len(salt)}")
     argon2 = Argon2id(salt=salt, length=32, iterations=cost.passes, lanes=cost.lanes, memory_cost=cost.memory_kib)
-    return KeyEncryptionKey(argon2.derive(unicodedata.normalize("NFC", passphrase.reveal()).encode()))
+    return argon2.derive(unicodedata.normalize("NFC", secret.reveal()).encode())
 
 
 def check_cost(cost: KdfCost) -> None:

@@ -24,6 +24,7 @@ class Purpose(StrEnum):
     SNAPSHOTS = "aico 1 view snapshots"
     BACKUPS = "aico 1 backups"
     VAULT_FILE = "aico 1 vault.json"
+    AUDIT_LOG = "aico 1 audit log"
 
 
 class _Hidden:
@@ -109,6 +110,10 @@ class ValueKey(_Key):
     """Seals values or streams of one purpose."""
 
 
+class ChainKey(_Key):
+    """Seals each entry of the audit log to the one before it."""
+
+
 class NaturalKey(_Key):
     """Names rows: the key of the keyed BLAKE2b that turns a caller's name into a row's id."""
 
@@ -119,6 +124,10 @@ class RootKey(_Key):
     def for_pages(self) -> DatabaseKey:
         """The key of `aico.db`."""
         return DatabaseKey(self.derive(Purpose.PAGES.encode()))
+
+    def for_audit_log(self) -> ChainKey:
+        """The key of the audit log's chain. Whoever has the page keys alone cannot continue it."""
+        return ChainKey(self.derive(Purpose.AUDIT_LOG.encode()))
 
     def for_purpose(self, purpose: Purpose) -> ValueKey:
         """The key that seals everything of one purpose."""

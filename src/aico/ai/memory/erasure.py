@@ -10,6 +10,7 @@ from aico.ai.memory.index import Filter
 from aico.ai.memory.semantic import SemanticMemoryStore
 from aico.ai.memory.view import View
 from aico.clock import IdSource, from_us
+from aico.data.audit_log import Action, AuditLog
 from aico.data.conversations import ConversationRepository, Moment
 from aico.data.facts import Fact, FactRepository
 from aico.data.libsql import LibSQLConnection
@@ -111,8 +112,9 @@ class Eraser:
         semantic: SemanticMemoryStore,
         views: Sequence[View],
         ids: IdSource,
+        audit_log: AuditLog,
     ) -> None:
-        self._connection, self._views, self._ids = connection, views, ids
+        self._connection, self._views, self._ids, self._audit_log = connection, views, ids, audit_log
         self._conversations, self._facts, self._semantic = conversations, facts, semantic
 
     def forget(self, user_id: bytes, wish: Wish) -> Receipt:
@@ -128,6 +130,7 @@ class Eraser:
             chosen = self._select(user_id, wish)
             self._note_erasures(user_id, chosen, receipt_id, at)
             removed = self._remove(user_id, chosen, everything=wish.everything)
+            self._audit_log.append(Action.FORGOTTEN, user_id=user_id, subject_id=receipt_id, counts=removed)
         for view in self._views:
             view.erase(user_id, [*chosen.messages, *chosen.facts])
         receipt = self._receipt(receipt_id, at, chosen, preview=False)
@@ -241,7 +244,7 @@ class Eraser:
             gone = self._connection.execute(f"DELETE FROM {table} WHERE {abandoned.format(id=id_column)}", (user_id,))
             removed[table] = gone.rowcount
         if everything:
-            for table in ("preferences", "logs"):
+            for table in ("preferences", "logs", "user_relationships"):
                 removed[table] = self._connection.execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,)).rowcount
             self._connection.execute(
                 "UPDATE users SET full_name = NULL, nickname = NULL, time_zone = NULL WHERE id = ?", (user_id,)
