@@ -55,9 +55,20 @@ class Settings:
     """SQLite's cache of opened pages, per connection. 16 MiB hold the working set of 100k messages."""
     users_in_memory: int = 32
     """How many people's recall indexes stay in memory; the least recently used is dropped and rebuilt when asked."""
+    working_ttl_s: float = 24 * 3600
+    """How long a conversation that nobody speaks in or asks for stays in the hot tier."""
+    working_size_mib: int = 64
+    """The hot tier's file never grows past this; when it is full it is emptied. 64 MiB hold some 100k short turns."""
 
     def __post_init__(self) -> None:
-        for name, least in (("busy_wait_s", 0), ("episode_gap_s", 0), ("page_cache_kib", 64), ("users_in_memory", 1)):
+        for name, least in (
+            ("busy_wait_s", 0),
+            ("episode_gap_s", 0),
+            ("page_cache_kib", 64),
+            ("users_in_memory", 1),
+            ("working_ttl_s", 0),
+            ("working_size_mib", 1),
+        ):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not least <= value < _MOST:
                 raise InvalidInput(
@@ -77,6 +88,8 @@ class _ConfigFile(msgspec.Struct, forbid_unknown_fields=True):
     episode_gap_s: int | None = None
     page_cache_kib: int | None = None
     users_in_memory: int | None = None
+    working_ttl_s: float | None = None
+    working_size_mib: int | None = None
 
 
 def vault_folder(path: Path | str | None) -> Path:

@@ -13,6 +13,8 @@ from typing import Self
 from aico.ai.memory.erasure import Eraser
 from aico.ai.memory.manager import MemoryManager
 from aico.ai.memory.semantic import SemanticMemoryStore
+from aico.ai.memory.view import View
+from aico.ai.memory.working import TABLES, WorkingMemoryStore
 from aico.audit import AuditReport, sampled_content, search_for_leaks, used_temporary_places
 from aico.clock import IdSource
 from aico.data.change_feed import ChangeFeed
@@ -21,6 +23,7 @@ from aico.data.facts import FactRepository
 from aico.data.libsql import EncryptedLibSQLConnection
 from aico.data.libsql.pages import DatabaseKeys
 from aico.data.libsql.registry import SchemaRegistry
+from aico.data.lmdb import SealedStore
 from aico.data.logs import LogRepository
 from aico.data.row_ids import NaturalIds
 from aico.data.user import UserService
@@ -28,12 +31,12 @@ from aico.errors import InvalidInput, KeyslotMissing, NotFound, UnlockError, sto
 from aico.health import Finding, Status, examine, status_of
 from aico.portability.jsonl import ImportReport, import_jsonl
 from aico.security import keyring
-from aico.security.keys import Passphrase, RootKey
+from aico.security.keys import Passphrase, Purpose, RootKey
 from aico.security.keyslots import SlotKind, Unlocked, VaultFile, sync_folder
 from aico.settings import CONFIG_FILE, Settings, load_settings, passphrase_file, vault_folder
 from aico.views import Views
 
-VAULT_FILE, DATA_FOLDER, DATABASE = "vault.json", "data", "aico.db"
+VAULT_FILE, DATA_FOLDER, DATABASE, HOT_TIER = "vault.json", "data", "aico.db", "lmdb"
 UNFINISHED = ".new-"
 
 
@@ -80,13 +83,14 @@ class Vault:
     """An open vault, and a context manager. Any thread may use it; a forked child must open its own.
 
     `memory` is the door; `users`, `conversations`, `facts` and `logs` are the repositories below it, `views` what is
-    derived from them, `keys` the ways to unlock it.
+    derived from them, `working` the hot tier among these, `keys` the ways to unlock it.
     """
 
     def __init__(self, folder: Path, vault_file: VaultFile, unlocked: Unlocked, settings: Settings) -> None:
         self.folder, self.settings = folder, settings
         self.format, self.vault_id = vault_file.format, vault_file.vault_id
         keys = DatabaseKeys({vault_file.generation: unlocked.root.for_pages()})
+        self._hot_tier: SealedStore | None = None
         self.connection = EncryptedLibSQLConnection(
             folder / DATA_FOLDER / DATABASE,
             keys,
@@ -110,7 +114,21 @@ class Vault:
                 episode_gap_s=settings.episode_gap_s,
                 users_in_memory=settings.users_in_memory,
             )
-            views = [semantic]
+            self._hot_tier = SealedStore(
+                folder / DATA_FOLDER / HOT_TIER,
+                {vault_file.generation: unlocked.root.for_purpose(Purpose.HOT_TIER)},
+                tables=TABLES,
+                clock=settings.clock,
+                size_limit_bytes=settings.working_size_mib << 20,
+            )
+            self.working = WorkingMemoryStore(
+                self._hot_tier,
+                self.connection,
+                feed=ChangeFeed(self.connection),
+                conversations=self.conversations,
+                ttl_s=settings.working_ttl_s,
+            )
+            views: list[View] = [semantic, self.working]
             eraser = Eraser(
                 self.connection,
                 conversations=self.conversations,
@@ -125,6 +143,7 @@ class Vault:
                 conversations=self.conversations,
                 facts=self.facts,
                 semantic=semantic,
+                working=self.working,
                 eraser=eraser,
                 clock=settings.clock,
             )
@@ -163,6 +182,8 @@ class Vault:
 
     def close(self) -> None:
         """Give everything back. May be called twice."""
+        if self._hot_tier is not None:
+            self._hot_tier.close()
         self.connection.close()
 
     def __enter__(self) -> Self:

@@ -25,6 +25,7 @@ class SemanticMemoryStore:
     """
 
     name = "recall index"
+    trouble = ""
 
     def __init__(
         self,
