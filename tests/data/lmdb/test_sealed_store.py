@@ -412,9 +412,9 @@ def write_for_a_while(folder, seed, count):
 
 @pytest.mark.slow
 def test_a_storm_of_processes_that_grow_clear_and_are_killed(folder):
-    for round_ in range(5):
+    for round_ in range(2):
         with contextlib.ExitStack() as stack:
-            storm = [stack.enter_context(children.started(write_for_a_while, folder, n, 1000)) for n in range(4)]
+            storm = [stack.enter_context(children.started(write_for_a_while, folder, n, 450)) for n in range(3)]
             victim = stack.enter_context(children.started(write_for_a_while, folder, 9, 100_000))
             time.sleep(0.3 + round_ * 0.2)
             victim.kill()
