@@ -9,7 +9,7 @@ from aico.data.libsql import LibSQLConnection
 from aico.errors import AicoError, KeyringUnavailable
 from aico.security import keyring
 from aico.settings import CONFIG_FILE
-from aico.views import Views
+from aico.views import Views, ViewStatus
 
 _COUNTED = ("users", "conversations", "messages", "facts", "erasures")
 
@@ -55,11 +55,14 @@ def examine(folder: Path, *, keyslots: Sequence[str], connection: LibSQLConnecti
         _keyring(needed="keyring" in keyslots),
         Finding("engine", True, f"{connection.engine}; a changed byte is detected"),
         Finding("freshness", None, anchor),
-        *(
-            Finding(view.name, True, f"{view.lag} changes behind; it reads on before it answers")
-            for view in views.status()
-        ),
+        *map(_view, views.status()),
     ]
+
+
+def _view(view: ViewStatus) -> Finding:
+    if view.trouble:
+        return Finding(view.name, None, f"not used: {view.trouble}")
+    return Finding(view.name, True, f"{view.lag} changes behind; it reads on before it answers")
 
 
 def _pages(connection: LibSQLConnection) -> Finding:

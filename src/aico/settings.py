@@ -67,6 +67,11 @@ class Settings:
         """What one guess at a PIN costs: as a passphrase's, with 64 MiB at most, since a login waits for it each time."""
         return replace(self.kdf, memory_kib=min(self.kdf.memory_kib, 64 * 1024))
 
+    working_ttl_s: float = 24 * 3600
+    """How long a conversation that nobody speaks in or asks for stays in the hot tier."""
+    working_size_mib: int = 64
+    """The hot tier's file never grows past this; when it is full it is emptied. 64 MiB hold some 100k short turns."""
+
     def __post_init__(self) -> None:
         for name, least in (
             ("busy_wait_s", 0),
@@ -76,6 +81,8 @@ class Settings:
             ("log_keep_days", 1),
             ("log_rows_max", 1),
             ("log_size_max_mib", 1),
+            ("working_ttl_s", 0),
+            ("working_size_mib", 1),
         ):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not least <= value < _MOST:
@@ -99,6 +106,8 @@ class _ConfigFile(msgspec.Struct, forbid_unknown_fields=True):
     log_keep_days: int | None = None
     log_rows_max: int | None = None
     log_size_max_mib: int | None = None
+    working_ttl_s: float | None = None
+    working_size_mib: int | None = None
 
 
 def vault_folder(path: Path | str | None) -> Path:

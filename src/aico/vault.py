@@ -15,6 +15,8 @@ from aico.ai.extraction import Extraction
 from aico.ai.memory.erasure import Eraser
 from aico.ai.memory.manager import MemoryManager
 from aico.ai.memory.semantic import SemanticMemoryStore
+from aico.ai.memory.view import View
+from aico.ai.memory.working import TABLES, WorkingMemoryStore
 from aico.audit import AuditReport, sampled_content, search_for_leaks, used_temporary_places
 from aico.backup import BackupInfo, Backups, OnProgress, restore
 from aico.clock import IdSource
@@ -28,6 +30,7 @@ from aico.data.libsql import EncryptedLibSQLConnection
 from aico.data.libsql.pages import DatabaseKeys
 from aico.data.libsql.plugins import Plugins
 from aico.data.libsql.registry import SchemaRegistry
+from aico.data.lmdb import SealedStore
 from aico.data.logs import LogRepository, Retention
 from aico.data.marks import MarkRepository
 from aico.data.pins import Pins
@@ -36,14 +39,15 @@ from aico.data.user import UserService
 from aico.errors import InvalidInput, KeyslotMissing, NotFound, UnlockError, storage_error
 from aico.health import Finding, Status, examine, status_of
 from aico.portability.jsonl import ImportReport, import_jsonl
-from aico.security.keys import Passphrase
+from aico.security.keys import Passphrase, Purpose
 from aico.security.keyslots import Unlocked, VaultFile, sync_folder
 from aico.settings import CONFIG_FILE, Settings, load_settings, passphrase_file, vault_folder
 from aico.user_erasure import UserErasure, erase_user
 from aico.vault_keys import VaultKeys
 from aico.views import Views
 
-VAULT_FILE, DATA_FOLDER, DATABASE, BACKUP_FOLDER = "vault.json", "data", "aico.db", "backups"
+VAULT_FILE, DATA_FOLDER, DATABASE = "vault.json", "data", "aico.db"
+HOT_TIER, BACKUP_FOLDER = "lmdb", "backups"
 UNFINISHED = ".new-"
 
 
@@ -132,7 +136,7 @@ class Vault:
     """An open vault, and a context manager. Any thread may use it; a forked child must open its own.
 
     `memory` is the door; `users`, `conversations`, `facts`, `album` and `logs` stand below it, `views` is what is
-    derived from them, `plugins` the tables that others bring, `keys` the ways to unlock it, `backups` its sealed
+    derived from them, `working` the hot tier among these, `plugins` the tables that others bring, `keys` the ways to unlock it, `backups` its sealed
     copies. `pins` and `sessions` let people in, `audit_log` keeps what happened. `extraction` asks a model for facts when
     it is called.
     """
@@ -141,6 +145,7 @@ class Vault:
         self.folder, self.settings = folder, settings
         self.format, self.vault_id = vault_file.format, vault_file.vault_id
         keys = DatabaseKeys({vault_file.generation: unlocked.root.for_pages()})
+        self._hot_tier: SealedStore | None = None
         self.connection = _connected(folder, keys, settings)
         self.logs = LogRepository(self.connection, clock=settings.clock, retention=_retention(settings))
         with self._closed_on_error():
@@ -178,7 +183,21 @@ class Vault:
                 episode_gap_s=settings.episode_gap_s,
                 users_in_memory=settings.users_in_memory,
             )
-            views = [semantic]
+            self._hot_tier = SealedStore(
+                folder / DATA_FOLDER / HOT_TIER,
+                {vault_file.generation: unlocked.root.for_purpose(Purpose.HOT_TIER)},
+                tables=TABLES,
+                clock=settings.clock,
+                size_limit_bytes=settings.working_size_mib << 20,
+            )
+            self.working = WorkingMemoryStore(
+                self._hot_tier,
+                self.connection,
+                feed=feed,
+                conversations=self.conversations,
+                ttl_s=settings.working_ttl_s,
+            )
+            views: list[View] = [semantic, self.working]
             eraser = Eraser(
                 self.connection,
                 conversations=self.conversations,
@@ -194,6 +213,7 @@ class Vault:
                 conversations=self.conversations,
                 facts=facts,
                 semantic=semantic,
+                working=self.working,
                 eraser=eraser,
                 clock=settings.clock,
             )
@@ -249,6 +269,8 @@ class Vault:
     def close(self) -> None:
         """Give everything back. May be called twice."""
         self.logs.close()
+        if self._hot_tier is not None:
+            self._hot_tier.close()
         self.connection.close()
 
     def __enter__(self) -> Self:

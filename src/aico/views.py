@@ -8,10 +8,11 @@ from aico.ai.memory.view import View
 
 @dataclass(frozen=True, slots=True)
 class ViewStatus:
-    """One view: `lag` is how many changes it has not read yet, in this process."""
+    """One view: `lag` is how many changes it has not read yet, in this process; `trouble` why it cannot be used."""
 
     name: str
     lag: int
+    trouble: str = ""
 
 
 class Views:
@@ -22,7 +23,7 @@ class Views:
 
     def status(self) -> list[ViewStatus]:
         """Each view's lag now."""
-        return [ViewStatus(view.name, view.lag()) for view in self._views]
+        return [ViewStatus(view.name, view.lag(), view.trouble) for view in self._views]
 
     def wait(self, timeout_s: float | None = None) -> None:
         """Return once every view in this process has read all that was committed before the call.

@@ -128,6 +128,14 @@ def test_storage_compares_with_every_peer_that_is_installed_and_names_the_others
     assert_says_where_it_ran(report)
 
 
+def test_hot_reads_back_what_it_put_beside_every_peer_that_is_installed() -> None:
+    report = run_bench("hot", "--turns", "100", "--conversations", "4", "--records", "50")
+    assert ("diskcache" in report["missing"]) == (find_spec("diskcache") is None)
+    assert set(report["engines"]) == {"hot tier", "diskcache"} - set(report["missing"])
+    assert set(report["vault"]) == {"record", "record, cold", "recent", "recent, truth"}
+    assert set(report["engines"]["hot tier"]) == {"put_p50_us", "put_p99_us", "recent_p50_us", "recent_p99_us"}
+
+
 def test_writers_lose_nothing_and_meet_no_error() -> None:
     report = run_bench("writers", "--processes", "2", "--threads", "2", "--seconds", "0.3")
     assert report["lost"] == 0

@@ -145,6 +145,30 @@ def full_backup(content: bytes, secret: str) -> tuple[dict, sqlite3.Connection]:
     return head, connection
 
 
+def hot_tier(folder: Path, secret: str) -> dict[str, list[tuple[bytes, bytes]]]:
+    """Every value of the hot tier of a vault that was closed cleanly: by database, key and content in MessagePack."""
+    import lmdb  # only its file format
+
+    key = hkdf(root_key(json.loads((folder / "vault.json").read_bytes()), secret), b"aico 1 hot tier")
+    place = folder / "data" / "lmdb"
+    digest = hashlib.sha256((place / "data.mdb").read_bytes()).digest()
+    assert opened(key, (place / "seal").read_bytes(), "hot tier", "closed", digest) == b""
+    found: dict[str, list[tuple[bytes, bytes]]] = {}
+    with lmdb.open(str(place), max_dbs=2, readonly=True, lock=False) as environment:
+        for name in ("session_memory", "session_state"):
+            database = environment.open_db(name.encode(), create=False)
+            with environment.begin(db=database) as transaction:
+                values = [(k, opened(key, sealed, "hot tier", name, k)) for k, sealed in transaction.cursor()]
+            found[name] = [(k, plain[8:]) for k, plain in values]
+    return found
+
+
+def hot_tier_prefix(folder: Path, secret: str, *place: str | bytes | int) -> bytes:
+    """The first 16 bytes of the keys of a place."""
+    key = hkdf(root_key(json.loads((folder / "vault.json").read_bytes()), secret), b"aico 1 hot tier")
+    return hashlib.blake2b(encoded(*place), digest_size=16, key=hkdf(key, b"names")).digest()
+
+
 def opened_stream(key: bytes, stream: bytes, encoded_place: bytes) -> bytes:
     """A sealed stream: header of 11 bytes, salt of 32, then chunks under a counter with a flag on the last."""
     header, salt, body = stream[:11], stream[11:43], stream[43:]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import aico
@@ -60,6 +61,29 @@ def test_the_ids_of_named_rows_follow_from_the_natural_key(vault):
 
     conversation = named(b"conversations", named(b"users", "mia", 0), "c1")
     assert [named(b"messages", conversation, str(number)).hex() for number in range(len(TEXTS))] == ids[: len(TEXTS)]
+
+
+def test_the_hot_tier_is_read_from_the_bytes_alone(tmp_path):
+    folder = tmp_path / "vault"
+    with aico.open(folder, passphrase=PASSPHRASE, settings=cheap_settings()) as open_vault:
+        for number in range(10):
+            open_vault.memory.record("mia", f"turn {number}", conversation="c1", speaker="Mia")
+            open_vault.memory.recent("mia", "c1")
+        user = open_vault.users.find("mia")
+        conversation = open_vault.conversations.conversation_id(user, "c1")
+        open_vault.working.set_state(user, "s1", {"mood": "calm"})
+        newest = open_vault.connection.fetch_all("SELECT max(number) FROM change_feed")[0][0]
+    found = decryptor.hot_tier(folder, PASSPHRASE)
+    pages = dict(found["session_memory"])
+    assert msgspec.msgpack.decode(pages.pop(b"mark"))[0] == newest
+    prefix = decryptor.hot_tier_prefix(folder, PASSPHRASE, user, conversation)
+    assert sorted(pages) == [prefix + (1).to_bytes(8, "big"), prefix + (2).to_bytes(8, "big")]
+    first, second = (msgspec.msgpack.decode(pages[key]) for key in sorted(pages))
+    assert (first[:3], second[:3]) == ([True, True, "c1"], [False, False, "c1"])
+    assert [turn[3] for turn in first[3] + second[3]] == [f"turn {number}" for number in range(10)]
+    [(key, state)] = found["session_state"]
+    assert key == decryptor.hot_tier_prefix(folder, PASSPHRASE, user, "s1") + bytes(8)
+    assert msgspec.msgpack.decode(state) == {"mood": "calm"}
 
 
 def test_another_secret_opens_nothing(vault):

@@ -1,6 +1,6 @@
 """What changed, in the order it was committed: every view reads on from the number it has reached."""
 
-from aico.data.libsql import LibSQLConnection
+from aico.data.libsql import LibSQLConnection, Row
 
 
 class ChangeFeed:
@@ -25,3 +25,17 @@ class ChangeFeed:
             (after, up_to),
         )
         return [key for (key,) in rows]
+
+    def turns_from(self, number: int, *, limit: int) -> list[Row]:
+        """Change `number` itself and those after it, each with the message or conversation that it concerns, as it is
+        now. `user_id` is None for anything else, and where nothing is left of it."""
+        return self._connection.fetch_committed(_TURNS_FROM, (number, limit))
+
+
+_TURNS_FROM = """SELECT f.number, f.key, f.at AS changed_at, f.table_name, f.column_mask,
+    coalesce(m.user_id, c.user_id) AS user_id, coalesce(m.conversation_id, c.id) AS conversation_id,
+    m.role, m.speaker, m.text, m.at, m.utc_offset_min, m.position, m.source_id
+    FROM change_feed f
+    LEFT JOIN messages m ON f.table_name = 'messages' AND m.id = f.key
+    LEFT JOIN conversations c ON f.table_name = 'conversations' AND c.id = f.key
+    WHERE f.number >= ? ORDER BY f.number LIMIT ?"""

@@ -23,6 +23,7 @@ class Purpose(StrEnum):
     FILES = "aico 1 sealed files"
     SNAPSHOTS = "aico 1 view snapshots"
     BACKUPS = "aico 1 backups"
+    HOT_TIER = "aico 1 hot tier"
     VAULT_FILE = "aico 1 vault.json"
     AUDIT_LOG = "aico 1 audit log"
 

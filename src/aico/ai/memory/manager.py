@@ -9,6 +9,7 @@ from aico.ai.memory.erasure import Eraser, Receipt, Wish
 from aico.ai.memory.hits import Hit
 from aico.ai.memory.index import Filter
 from aico.ai.memory.semantic import SemanticMemoryStore
+from aico.ai.memory.working import WorkingMemoryStore
 from aico.clock import Clock, from_us, to_us
 from aico.data.conversations import ConversationRepository, Message, Moment, Outcome, Recorded
 from aico.data.facts import FactRepository
@@ -38,12 +39,13 @@ class MemoryManager:
         conversations: ConversationRepository,
         facts: FactRepository,
         semantic: SemanticMemoryStore,
+        working: WorkingMemoryStore,
         eraser: Eraser,
         clock: Clock,
     ) -> None:
         self._connection, self._users = connection, users
         self._conversations, self._facts = conversations, facts
-        self._semantic, self._eraser, self._clock = semantic, eraser, clock
+        self._semantic, self._working, self._eraser, self._clock = semantic, working, eraser, clock
 
     def record(
         self,
@@ -68,6 +70,7 @@ class MemoryManager:
             return self._conversations.add(self._users.ensure(user), [message], return_forgotten=return_forgotten)[0]
 
         recorded = self._connection.write(work)
+        self._working.catch_up()
         if recorded.outcome is Outcome.FORGOTTEN:
             raise Forgotten(
                 "this message was forgotten on purpose; it was not recorded again",
@@ -116,6 +119,7 @@ class MemoryManager:
                     return_forgotten=return_forgotten,
                     on_progress=tell,
                 )
+        self._working.catch_up()
         tell(0)
         return recorded
 
@@ -206,7 +210,7 @@ class MemoryManager:
         """The last messages of a conversation, oldest first; an empty list if there is none. Raises InvalidInput."""
         _check_limit(limit)
         user_id = self._users.find(user)
-        return [] if user_id is None else self._conversations.recent(user_id, conversation, limit=limit)
+        return [] if user_id is None else self._working.recent(user_id, conversation, limit=limit)
 
     def forget(
         self,

@@ -27,6 +27,7 @@ class SemanticMemoryStore:
     """
 
     name = "recall index"
+    trouble = ""
 
     def __init__(
         self,

@@ -15,6 +15,11 @@ class View(Protocol):
         """What `aico status` and `aico doctor` call it."""
         ...
 
+    @property
+    def trouble(self) -> str:
+        """Why it cannot be used at the moment and the truth answers in its place; empty while all is well."""
+        ...
+
     def lag(self) -> int:
         """How many changes it has not read yet, in this process."""
         ...

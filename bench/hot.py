@@ -1,0 +1,193 @@
+"""The hot tier beside diskcache: how long does it take to keep one more turn, and to read the last twenty?
+
+Both keep the same sealed bytes for the same turns, in the same minutes: a put to one, a put to the other, a read from
+one, a read from the other. Then the same two steps through a whole vault, where the hot tier must be in step with the
+truth before it answers.
+"""
+
+import hashlib
+import os
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.table import Table
+
+import aico
+from aico.clock import SystemClock
+from aico.data.lmdb import SealedStore, SealedTransaction
+from aico.security.envelope import Sealer
+from aico.security.keys import ValueKey
+from aico.testing import cheap_settings
+from bench._report import (
+    Report,
+    figure,
+    folder_option,
+    json_option,
+    percentile,
+    progress,
+    scratch_folder,
+    seconds,
+    table,
+)
+
+TEXT = "On the way home we talked about the garden, and which of the old apple trees should stay. "
+PAGE, RECENT, TTL_S = 8, 20, 86_400.0
+TABLE = "bench"
+Turn = tuple[bytes, str, str, int, str]
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[Turn]).decode
+
+
+@click.command("hot")
+@click.option("--turns", type=click.IntRange(min=100), default=6000, help="Turns to put, with one read each.")
+@click.option("--conversations", type=click.IntRange(min=1), default=200, help="Conversations that share them.")
+@click.option("--records", type=click.IntRange(min=50), default=1000, help="Messages recorded into a whole vault.")
+@folder_option
+@json_option
+def command(turns: int, conversations: int, records: int, folder: Path | None, as_json: bool) -> None:
+    """Puts and reads of the last 20 turns, sealed, beside diskcache."""
+    with scratch_folder(folder) as scratch:
+        report = Report.begin("hot", folder=scratch, turns=turns, conversations=conversations, records=records)
+        progress("the hot tier's store and diskcache, interleaved")
+        engines, missing = _engines(scratch)
+        results: dict[str, Any] = {"engines": _interleaved(engines, turns, conversations), "missing": missing}
+        for engine in engines.values():
+            engine.close()
+        progress("a whole vault")
+        results["vault"] = _vault(scratch / "vault", records)
+    report.publish(results, [_drawn("Store", results["engines"]), _drawn("Vault", results["vault"])], as_json=as_json)
+
+
+class HotTier:
+    """Pages of eight turns in our sealed store, as working memory keeps them."""
+
+    def __init__(self, folder: Path) -> None:
+        key = ValueKey(os.urandom(32))
+        self._store = SealedStore(folder, {1: key}, tables=(TABLE,), clock=SystemClock(), size_limit_bytes=1 << 28)
+
+    def put(self, conversation: str, turn: Turn) -> None:
+        prefix = self._store.prefix((conversation,))
+
+        def work(found: SealedTransaction) -> None:
+            number, value = next(found.newest_first(TABLE, prefix), (0, None))
+            page = _decode(value) if value is not None else []
+            if len(page) >= PAGE:
+                number, page = number + 1, []
+            found.put(TABLE, prefix + number.to_bytes(8, "big"), _encode([*page, turn]), ttl_s=TTL_S)
+
+        self._store.write(work)
+
+    def recent(self, conversation: str) -> list[Turn]:
+        prefix = self._store.prefix((conversation,))
+
+        def work(found: SealedTransaction) -> list[Turn]:
+            turns: list[Turn] = []
+            for _, value in found.newest_first(TABLE, prefix):
+                turns = (_decode(value) if value is not None else []) + turns
+                if len(turns) >= RECENT:
+                    break
+            return turns[-RECENT:]
+
+        return self._store.read(work)
+
+    def close(self) -> None:
+        self._store.close()
+
+
+class DiskCache:
+    """The last twenty turns of a conversation as one sealed value: the fewest calls it can be done with."""
+
+    def __init__(self, folder: Path) -> None:
+        from diskcache import Cache
+
+        self._cache, self._sealer = Cache(str(folder)), Sealer({1: ValueKey(os.urandom(32))})
+        self._names = os.urandom(32)
+
+    def put(self, conversation: str, turn: Turn) -> None:
+        key = self._key(conversation)
+        with self._cache.transact():
+            turns = [*self._opened(key), turn][-RECENT:]
+            self._cache.set(key, self._sealer.seal(_encode(turns), bound_to=(TABLE, key)), expire=TTL_S)
+
+    def recent(self, conversation: str) -> list[Turn]:
+        return self._opened(self._key(conversation))
+
+    def close(self) -> None:
+        self._cache.close()
+
+    def _key(self, conversation: str) -> bytes:
+        return hashlib.blake2b(conversation.encode(), digest_size=16, key=self._names).digest()
+
+    def _opened(self, key: bytes) -> list[Turn]:
+        sealed = self._cache.get(key)
+        return [] if sealed is None else _decode(self._sealer.open(sealed, bound_to=(TABLE, key)))
+
+
+def _engines(scratch: Path) -> tuple[dict[str, Any], list[str]]:
+    engines: dict[str, Any] = {"hot tier": HotTier(scratch / "lmdb")}
+    try:
+        engines["diskcache"] = DiskCache(scratch / "diskcache")
+    except ImportError:
+        return engines, ["diskcache"]
+    return engines, []
+
+
+def _interleaved(engines: dict[str, Any], turns: int, conversations: int) -> dict[str, dict[str, float]]:
+    took: dict[tuple[str, str], list[float]] = {(name, what): [] for name in engines for what in ("put", "recent")}
+    for number in range(turns):
+        conversation = f"conversation {number % conversations}"
+        turn = (os.urandom(16), "user", "Mia", number, TEXT)
+        for name, engine in engines.items():
+            took[name, "put"].append(seconds(engine.put, conversation, turn))
+        for name, engine in engines.items():
+            took[name, "recent"].append(seconds(engine.recent, conversation))
+        answers = [engine.recent(conversation) for engine in engines.values()]
+        if any(answer != answers[0] or answer[-1] != turn for answer in answers):
+            raise click.ClickException("an engine gave back other turns than were put")
+    return {name: _figures({what: took[name, what] for what in ("put", "recent")}) for name in engines}
+
+
+def _vault(folder: Path, records: int) -> dict[str, dict[str, float]]:
+    """`memory.record` with and without the step that keeps the hot tier warm; `recent` from it and from the truth."""
+    took: dict[str, list[float]] = {"record": [], "record, cold": [], "recent": [], "recent, truth": []}
+    with aico.open(folder, passphrase="only a benchmark", settings=cheap_settings()) as vault:
+        memory, catch_up = vault.memory, vault.working.catch_up
+        for number in range(records):
+            conversation = f"conversation {number % 20}"
+            at = datetime.now(UTC)
+            for name, step in (("record, cold", _nothing), ("record", catch_up)):
+                vault.working.catch_up = step  # type: ignore[method-assign]
+                took[name].append(seconds(partial(memory.record, conversation=conversation, at=at), "mia", TEXT))
+            memory.recent("mia", conversation)
+            took["recent"].append(seconds(memory.recent, "mia", conversation))
+            took["recent, truth"].append(seconds(_from_the_truth, vault, conversation))
+    return {name: _figures({"": times}) for name, times in took.items()}
+
+
+def _nothing() -> None:
+    """In the place of catching up."""
+
+
+def _from_the_truth(vault: aico.Vault, conversation: str) -> None:
+    vault.conversations.recent(vault.users.find("mia") or b"", conversation, limit=RECENT)
+
+
+def _figures(took: dict[str, list[float]]) -> dict[str, float]:
+    return {
+        f"{what}_p{percent}_us".lstrip("_"): round(percentile(times, percent) * 1e6, 1)
+        for what, times in took.items()
+        for percent in (50, 99)
+    }
+
+
+def _drawn(title: str, rows: dict[str, dict[str, float]]) -> Table:
+    columns = next(iter(rows.values()))
+    drawn = table(title, "what", *(column.replace("_", " ") for column in columns))
+    for name, figures in rows.items():
+        drawn.add_row(name, *map(figure, figures.values()))
+    return drawn

@@ -1,0 +1,403 @@
+"""Working memory: the last turns of live conversations, in the hot tier, always what the truth would say.
+
+    pages of up to eight turns, the newest page never closed  ─┐
+    the mark: the last change of the truth that they reflect   ─┴─ written together, compared before each answer
+
+An entry is the exact end of a conversation or it is not used. Whatever cannot be applied in place drops the entry, and
+what may concern any of them (a changed or deleted row, a truth that was put back) drops them all.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+
+import msgspec
+
+from aico.clock import from_us, to_us, utc_offset_minutes
+from aico.data.change_feed import ChangeFeed
+from aico.data.conversations import ConversationRepository, Moment
+from aico.data.libsql import LibSQLConnection, Row
+from aico.data.lmdb import FOR_EVER_S, SEQUENCE_BYTES, SealedStore, SealedTransaction
+from aico.errors import InvalidInput, StorageError
+
+MESSAGES, STATE = "session_memory", "session_state"
+TABLES = (MESSAGES, STATE)
+PAGE_TURNS, PAGE_BYTES = 8, 64 * 1024
+"""A page is closed when it has as many turns or bytes: each new turn seals its page again."""
+PAGES_KEPT = 8
+TURN_BYTES_MAX = 256 * 1024
+"""A conversation with a longer message among its last turns is left to the truth."""
+WARMED_TURNS = 32
+CHANGES_AT_ONCE = 500
+"""Who is further behind begins anew: that costs less than reading on, as after an import."""
+SWEEP_EVERY = 200
+_TRIES = 4
+_MARK = b"mark"
+
+
+class _Turn(msgspec.Struct, array_like=True, frozen=True):
+    id: bytes
+    role: str
+    speaker: str | None
+    text: str
+    at_us: int
+    utc_offset_min: int
+    source_id: str | None
+    position: int
+
+    @property
+    def order(self) -> tuple[int, int]:
+        return self.at_us, self.position
+
+
+class _Page(msgspec.Struct, array_like=True, frozen=True):
+    begins: bool
+    """Whether its first turn is the conversation's first."""
+    closed: bool
+    """Whether another page follows; an entry whose newest page is closed has lost its end."""
+    conversation: str
+    turns: list[_Turn]
+
+
+class _Mark(msgspec.Struct, array_like=True, frozen=True):
+    """One change of the truth: its number, and what tells it from the change of that number in another history."""
+
+    number: int
+    key: bytes
+    at_us: int
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_page = msgspec.msgpack.Decoder(_Page).decode
+_decode_mark = msgspec.msgpack.Decoder(_Mark).decode
+
+
+class WorkingMemoryStore:
+    """The last turns of conversations, and the state of sessions. A view of the truth; any thread may use it.
+
+    No failure of the hot tier is the caller's: the truth answers then, and `trouble` says why.
+    """
+
+    name = "hot tier"
+
+    def __init__(
+        self,
+        store: SealedStore,
+        connection: LibSQLConnection,
+        *,
+        feed: ChangeFeed,
+        conversations: ConversationRepository,
+        ttl_s: float,
+    ) -> None:
+        self._store, self._connection, self._feed = store, connection, feed
+        self._conversations, self._ttl_s = conversations, ttl_s
+        self._applied = 0
+
+    def recent(self, user_id: bytes, conversation: str, *, limit: int, ttl_s: float | None = None) -> list[Moment]:
+        """The last `limit` messages of a conversation, oldest first: exactly what `ConversationRepository.recent` says.
+
+        What had to come from the truth stays hot for `ttl_s` seconds, by default the vault's `working_ttl_s`.
+        """
+        if self._connection.in_transaction:  # it sees what it has not committed
+            return self._conversations.recent(user_id, conversation, limit=limit)
+        place = (user_id, self._conversations.conversation_id(user_id, conversation))
+        try:
+            mark, found = self._look_up(self._store.prefix(place), limit)
+        except StorageError:
+            return self._conversations.recent(user_id, conversation, limit=limit)
+        if found is not None:
+            return found
+        moments = self._conversations.recent(user_id, conversation, limit=max(limit, WARMED_TURNS))
+        if mark is not None and moments:
+            whole = len(moments) < max(limit, WARMED_TURNS)
+            self._warm(self._store.prefix(place), moments, mark, whole=whole, ttl_s=ttl_s)
+        return moments[-limit:]
+
+    def catch_up(self) -> None:
+        """Take in what was committed since: called after every write of this process. Inside a transaction it waits."""
+        if self._connection.in_transaction:
+            return
+        try:
+            for _ in range(_TRIES):
+                if self._read_on(self._store.read(_mark_of)):
+                    return
+        except StorageError:
+            return
+
+    def lag(self) -> int:
+        """How many changes were committed since the last that it reflects."""
+        try:
+            mark = self._store.read(_mark_of)
+        except StorageError:
+            return 0
+        return 0 if mark is None else max(0, self._feed.newest() - mark.number)
+
+    @property
+    def trouble(self) -> str:
+        """Why the truth answers in its place at the moment, empty while all is well."""
+        return self._store.trouble
+
+    def erase(self, user_id: bytes, ids: Iterable[bytes]) -> None:
+        """Delete the whole file: LMDB keeps old pages, and nothing of what was forgotten may be left in them.
+
+        Raises StorageError where that fails; it is then done by whoever next uses the hot tier.
+        """
+        self._store.clear()
+
+    def holds_any(self, user_id: bytes, ids: Iterable[bytes]) -> bool:
+        """Whether a page still has one of these messages. Opens every page."""
+        wanted = set(ids)
+
+        def work(found: SealedTransaction) -> bool:
+            pages = (_page(value) for key, value in found.values(MESSAGES) if key != _MARK)
+            return any(turn.id in wanted for page in pages if page is not None for turn in page.turns)
+
+        try:
+            return self._store.read(work)
+        except StorageError:
+            return False  # nothing is open, and a file that does not open is deleted before it is used again
+
+    def sweep(self) -> None:
+        """Delete a few of the entries that have expired; nobody sees them since. Raises StorageError."""
+        self._store.sweep()
+
+    # The state of a session
+
+    def set_state(
+        self, user_id: bytes, session: str, state: Mapping[str, object], *, ttl_s: float | None = None
+    ) -> None:
+        """Keep what a session needs to go on, such as a draft or a mood, for `ttl_s` seconds and at most as long as
+        the hot tier lives: a full tier, a `forget` or a crash of the machine empties it.
+
+        Raises InvalidInput for what JSON could not hold, DiskFull or StorageError; nothing is kept then.
+        """
+        try:
+            value = _encode(dict(state))
+        except (TypeError, ValueError, OverflowError) as exc:
+            raise InvalidInput(f"this state cannot be kept: {type(exc).__name__}; nothing was written") from None
+        key = self._store.key((user_id, session))
+        self._store.write(lambda found: found.put(STATE, key, value, ttl_s=self._ttl(ttl_s)))
+
+    def find_state(self, user_id: bytes, session: str) -> dict[str, object] | None:
+        """What `set_state` kept, None if it is gone. Raises StorageError."""
+        key = self._store.key((user_id, session))
+        value = self._store.read(lambda found: found.get(STATE, key))
+        return None if value is None else msgspec.msgpack.decode(value, type=dict[str, object])
+
+    # Answering
+
+    def _look_up(self, prefix: bytes, limit: int) -> tuple[_Mark | None, list[Moment] | None]:
+        """The mark that was in step with the truth, None if there is none; and the turns, None if they are not hot."""
+
+        def work(found: SealedTransaction) -> tuple[_Mark | None, tuple[str, list[_Turn]] | None]:
+            return _mark_of(found), _last_turns(found, prefix, limit)
+
+        for _ in range(_TRIES):
+            mark, turns = self._store.read(work)
+            if self._read_on(mark):  # looked at after the pages: they are what the truth says now
+                return mark, None if turns is None else [_moment(turn, turns[0]) for turn in turns[1]]
+        return None, None
+
+    def _warm(self, prefix: bytes, moments: Sequence[Moment], mark: _Mark, *, whole: bool, ttl_s: float | None) -> None:
+        kept = moments[-(PAGES_KEPT - 1) * PAGE_TURNS :]
+        pages = _paged(kept, begins=whole and len(kept) == len(moments))
+
+        def work(found: SealedTransaction) -> None:
+            if _mark_of(found) != mark:
+                return
+            _drop_entry(found, prefix)
+            for number, page in enumerate(pages, start=1):
+                _put_page(found, prefix, number, page, self._ttl(ttl_s))
+
+        try:
+            if pages and self._feed.newest() == mark.number:  # else the messages may be newer than the mark
+                self._store.write(work)
+        except StorageError:
+            return
+
+    # Following the truth
+
+    def _read_on(self, mark: _Mark | None) -> bool:
+        """Whether `mark` is the newest change; if not, take one step towards it."""
+        if mark is None:
+            return self._begin()
+        changes = self._feed.turns_from(mark.number, limit=CHANGES_AT_ONCE + 1)
+        if not changes or _mark_at(changes[0]) != mark:  # the truth was put back, or the feed was cut
+            self._store.clear()
+        elif len(changes) == 1:
+            return True
+        elif len(changes) > CHANGES_AT_ONCE or any(map(_is_no_insert, changes[1:])):
+            self._store.clear()
+        else:
+            self._apply(mark, changes[1:])
+        return False
+
+    def _begin(self) -> bool:
+        newest = self._feed.turns_from(self._feed.newest(), limit=1)
+        if not newest:
+            return True  # nothing was ever written
+        mark = _mark_at(newest[0])
+
+        def work(found: SealedTransaction) -> None:
+            if _mark_of(found) is None:
+                for table_key, _ in list(found.values(MESSAGES)):
+                    found.delete(MESSAGES, table_key)
+                _put_mark(found, mark)
+
+        self._store.write(work)
+        return False
+
+    def _apply(self, mark: _Mark, changes: Sequence[Row]) -> None:
+        def work(found: SealedTransaction) -> None:
+            if _mark_of(found) != mark:
+                return
+            for change in changes:
+                if change["user_id"] is not None:
+                    prefix = self._store.prefix((change["user_id"], change["conversation_id"]))
+                    _append(found, prefix, change, self._ttl_s)
+            _put_mark(found, _mark_at(changes[-1]))
+
+        self._store.write(work)
+        self._applied += 1
+        if self._applied % SWEEP_EVERY == 0:
+            self._store.sweep()
+
+    def _ttl(self, ttl_s: float | None) -> float:
+        return self._ttl_s if ttl_s is None else ttl_s
+
+
+def _append(found: SealedTransaction, prefix: bytes, change: Row, ttl_s: float) -> None:
+    """Add a new message to its conversation's entry, or drop the entry where that would not be its exact end."""
+    newest = [(number, _page(value)) for number, value in islice(found.newest_first(MESSAGES, prefix), 2)]
+    if not newest:
+        return
+    number, page = newest[0]
+    turn = _turn_of_row(change) if change["text"] is not None else None
+    pages = [page for _, page in newest]
+    if turn is None or page is None or page.closed or len(turn.text) > TURN_BYTES_MAX or not _follows(turn, pages):
+        _drop_entry(found, prefix)
+        return
+    _put_page(found, prefix, number, _Page(page.begins, False, page.conversation, [*page.turns, turn]), ttl_s)
+
+
+def _follows(turn: _Turn, pages: Sequence[_Page | None]) -> bool:
+    """Whether it comes after the last turn there is; `pages` are the two newest, newest first."""
+    turns = [last for page in pages if page is not None for last in page.turns[-1:]]
+    return bool(turns) and turn.order > turns[0].order
+
+
+def _put_page(found: SealedTransaction, prefix: bytes, number: int, page: _Page, ttl_s: float) -> None:
+    """Write the newest page. If it is full now it is closed, an empty one follows it, and the oldest goes."""
+    value = _encode(page)
+    if not page.closed and (len(page.turns) >= PAGE_TURNS or len(value) >= PAGE_BYTES):
+        value = _encode(_Page(page.begins, True, page.conversation, page.turns))
+        following = _encode(_Page(False, False, page.conversation, []))
+        found.put(MESSAGES, _page_key(prefix, number + 1), following, ttl_s=ttl_s)
+        if number >= PAGES_KEPT:
+            found.delete(MESSAGES, _page_key(prefix, number + 1 - PAGES_KEPT))
+    found.put(MESSAGES, _page_key(prefix, number), value, ttl_s=ttl_s)
+
+
+def _last_turns(found: SealedTransaction, prefix: bytes, limit: int) -> tuple[str, list[_Turn]] | None:
+    """The conversation's name and its last turns, None where they do not all lie here."""
+    turns: list[_Turn] = []
+    expected: int | None = None
+    for number, value in found.newest_first(MESSAGES, prefix):
+        page = _page(value)
+        lost_the_end = page is not None and expected is None and page.closed
+        if page is None or lost_the_end or expected not in (None, number):
+            return None
+        turns = page.turns + turns
+        if len(turns) >= limit or page.begins:
+            return page.conversation, turns[-limit:]
+        expected = number - 1
+    return None
+
+
+def _paged(moments: Sequence[Moment], *, begins: bool) -> list[_Page]:
+    """Pages for these turns, the last one open; none where a turn is too long."""
+    turns = [_turn_of(moment) for moment in moments]
+    if any(len(turn.text) > TURN_BYTES_MAX for turn in turns):
+        return []
+    pages = [
+        _Page(begins and start == 0, True, moments[0].conversation, turns[start : start + PAGE_TURNS])
+        for start in range(0, len(turns), PAGE_TURNS)
+    ]
+    last = pages.pop()
+    return [*pages, _Page(last.begins, False, last.conversation, last.turns)]
+
+
+def _drop_entry(found: SealedTransaction, prefix: bytes) -> None:
+    for number in [number for number, _ in found.newest_first(MESSAGES, prefix)]:
+        found.delete(MESSAGES, _page_key(prefix, number))
+
+
+def _page_key(prefix: bytes, number: int) -> bytes:
+    return prefix + number.to_bytes(SEQUENCE_BYTES, "big")
+
+
+def _page(value: bytes | None) -> _Page | None:
+    try:
+        return None if value is None else _decode_page(value)
+    except msgspec.MsgspecError:  # another release's
+        return None
+
+
+def _mark_of(found: SealedTransaction) -> _Mark | None:
+    value = found.get(MESSAGES, _MARK)
+    try:
+        return None if value is None else _decode_mark(value)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _put_mark(found: SealedTransaction, mark: _Mark) -> None:
+    found.put(MESSAGES, _MARK, _encode(mark), ttl_s=FOR_EVER_S)
+
+
+def _mark_at(change: Row) -> _Mark:
+    return _Mark(change["number"], change["key"], change["changed_at"])
+
+
+def _is_no_insert(change: Row) -> bool:
+    """Whether a message or conversation was changed or deleted. An insert sets every bit of the column mask."""
+    mask = change["column_mask"]
+    return change["table_name"] in ("messages", "conversations") and (mask == 0 or mask & (mask + 1) != 0)
+
+
+def _turn_of_row(row: Row) -> _Turn:
+    return _Turn(
+        row["key"],
+        row["role"],
+        row["speaker"],
+        row["text"],
+        row["at"],
+        row["utc_offset_min"],
+        row["source_id"],
+        row["position"],
+    )
+
+
+def _turn_of(moment: Moment) -> _Turn:
+    return _Turn(
+        bytes.fromhex(moment.id),
+        moment.role,
+        moment.speaker,
+        moment.text,
+        to_us(moment.at),
+        utc_offset_minutes(moment.at),
+        moment.source_id,
+        moment.position,
+    )
+
+
+def _moment(turn: _Turn, conversation: str) -> Moment:
+    return Moment(
+        id=turn.id.hex(),
+        text=turn.text,
+        role=turn.role,
+        conversation=conversation,
+        speaker=turn.speaker,
+        at=from_us(turn.at_us, utc_offset_min=turn.utc_offset_min),
+        source_id=turn.source_id,
+        position=turn.position,
+    )

@@ -1,0 +1,5 @@
+"""The hot tier's engine: sealed values that expire, in named LMDB databases. The only folder that imports `lmdb`."""
+
+from aico.data.lmdb.sealed_store import FOR_EVER_S, SEQUENCE_BYTES, SealedStore, SealedTransaction
+
+__all__ = ["FOR_EVER_S", "SEQUENCE_BYTES", "SealedStore", "SealedTransaction"]
