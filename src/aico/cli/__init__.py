@@ -19,7 +19,11 @@ COMMANDS = {
     "context": ("aico.cli.reading:context", "Print what a language model should know to answer."),
     "recent": ("aico.cli.reading:recent", "Show the last messages of a conversation."),
     "forget": ("aico.cli.forgetting:forget", "Forget for good, with a receipt."),
-    "import": ("aico.cli.importing:import_", "Record the messages of a JSON Lines file."),
+    "import": (
+        "aico.cli.importing:import_",
+        "Bring in chats: ChatGPT's or Claude's export, JSON Lines, or our own export.",
+    ),
+    "export": ("aico.cli.exporting:export", "Write one person's whole memory to a file that anybody can read."),
     "demo": ("aico.cli.demo:demo", "Watch a sample memory at work, in a vault that is gone afterwards."),
 }
 """Where each command lives, and the line that `aico --help` shows of it without loading it."""
