@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import aico
+from aico.data.libsql.registry import SchemaRegistry
 from aico.errors import FormatTooNew, InvalidInput, NotFound
+from aico.portability.records import KINDS, NOT_EXPORTED
 from aico.portability.report import BadRecord
 from aico.testing import PASSPHRASE, cheap_settings, temporary_vault
 
@@ -267,6 +269,33 @@ def test_an_export_is_of_one_moment_while_others_write(vault):
     before = exported(vault)
     vault.export(out, "mia")
     assert out.getvalue() == before
+
+
+def test_no_table_of_a_persons_memory_is_overlooked():
+    captured = {
+        table
+        for schema in SchemaRegistry.get_core_schemas()
+        for step in schema.definitions.values()
+        for table in step.captures
+    }
+    assert captured == {kind.table for kind in KINDS} | NOT_EXPORTED.keys()
+
+
+def test_a_column_that_came_later_is_exported_and_older_lines_get_its_default(vault):
+    before = exported(vault)
+    vault.connection.execute("ALTER TABLE facts ADD COLUMN mood TEXT NOT NULL DEFAULT 'calm'")
+    vault.connection.execute("UPDATE facts SET mood = 'glad' WHERE superseded_at IS NULL")
+    raw = exported(vault)
+    with temporary_vault() as other:
+        other.connection.execute("ALTER TABLE facts ADD COLUMN mood TEXT NOT NULL DEFAULT 'calm'")
+        other.import_(io.BytesIO(raw))
+        assert exported(other) == raw
+    with temporary_vault() as older:
+        assert older.import_(io.BytesIO(raw)).ignored_fields == {"mood": 2}
+    with temporary_vault() as newer:
+        newer.connection.execute("ALTER TABLE facts ADD COLUMN mood TEXT NOT NULL DEFAULT 'calm'")
+        newer.import_(io.BytesIO(before))
+        assert {row["mood"] for row in newer.connection.fetch_all("SELECT mood FROM facts")} == {"calm"}
 
 
 def test_markdown_is_for_people_and_no_text_passes_for_a_heading(vault):

@@ -20,8 +20,8 @@ from aico.errors import InvalidInput
 from aico.portability.elements import Element, elements
 from aico.portability.report import BadRecord, ImportReport
 
-BATCH = 2000
-"""Messages recorded in one transaction: what a kill can cost to do again."""
+BATCH, BATCH_BYTES = 10_000, 16 * 1024 * 1024
+"""Messages, and bytes of the export, recorded in one transaction: what a kill can cost to do again."""
 KIND_MAX = 40
 _PLACE = re.compile(r"`\$(?:\[\.\.\.\])?\.?([\w.\[\]]*)`")
 T = TypeVar("T")
@@ -91,17 +91,21 @@ def import_chats(
     `skip_bad`; those before it are recorded then. Every message has its product's id, so the next run goes on.
     """
     batch = _Batch(recorder, user, report, skip_bad, return_forgotten)
-    for element in elements(file):
-        bad = BadRecord(element.number, "", "", unit="conversation", file=file_name)
-        taken = _decoded(element, decode, bad)
-        if isinstance(taken, Chat):
-            report.conversations += 1
-            report.left_out.update(taken.left_out)
-            batch.add(taken, bad)
-        else:
-            batch.refuse(taken)
-        if on_progress is not None:
-            on_progress(element.offset + len(element.raw))
+    try:
+        for element in elements(file):
+            bad = BadRecord(element.number, "", "", unit="conversation", file=file_name)
+            taken = _decoded(element, decode, bad)
+            if isinstance(taken, Chat):
+                report.conversations += 1
+                report.left_out.update(taken.left_out)
+                batch.add(taken, len(element.raw), bad)
+            else:
+                batch.refuse(taken)
+            if on_progress is not None:
+                on_progress(element.offset + len(element.raw))
+    except (InvalidInput, OSError):  # a file that cannot be read on: what was read is not lost
+        batch.flush()
+        raise
     batch.flush()
 
 
@@ -114,12 +118,12 @@ class _Batch:
         self._recorder, self._user, self._report = recorder, user, report
         self._skip_bad, self._return_forgotten = skip_bad, return_forgotten
         self._chats: list[tuple[Chat, BadRecord]] = []
-        self._size = 0
+        self._messages = self._size_bytes = 0
 
-    def add(self, chat: Chat, place: BadRecord) -> None:
+    def add(self, chat: Chat, size_bytes: int, place: BadRecord) -> None:
         self._chats.append((chat, place))
-        self._size += len(chat.messages)
-        if self._size >= BATCH:
+        self._messages, self._size_bytes = self._messages + len(chat.messages), self._size_bytes + size_bytes
+        if self._messages >= BATCH or self._size_bytes >= BATCH_BYTES:
             self.flush()
 
     def refuse(self, bad: BadRecord) -> None:
@@ -130,7 +134,7 @@ class _Batch:
         self._report.bad.append(bad)
 
     def flush(self) -> None:
-        chats, self._chats, self._size = self._chats, [], 0
+        chats, self._chats, self._messages, self._size_bytes = self._chats, [], 0, 0
         try:
             self._record([chat for chat, _ in chats])
         except InvalidInput:  # before anything was written: leave out those messages that cannot be kept

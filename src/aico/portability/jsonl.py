@@ -23,8 +23,8 @@ from aico.data.limits import TEXT_MAX_BYTES
 from aico.errors import InvalidInput
 from aico.portability.report import BadRecord, ImportReport
 
-BATCH = 1000
-"""Lines recorded in one transaction: what a kill can cost to do again."""
+BATCH, BATCH_BYTES = 1000, 16 * 1024 * 1024
+"""Lines, and characters of their texts, recorded in one transaction: what a kill can cost to do again."""
 LINE_MAX_BYTES = 6 * TEXT_MAX_BYTES + 65_536  # JSON may write one byte of text as \u00XX
 _FIELD = re.compile(r"`\$\.(\w+)|field `(\w+)`")
 
@@ -54,18 +54,22 @@ def import_jsonl(
     is recognised. Raises BadRecord at the first line that is not a message, unless `skip_bad`; the lines before it
     are recorded then, and importing the mended file adds only the rest.
     """
-    report, batch = ImportReport() if report is None else report, list[Message]()
-    for record in _records(file, report.ignored_fields, on_progress):
-        if isinstance(record, Message):
-            batch.append(record)
-        elif skip_bad:
-            report.bad.append(record)
-        else:
-            _record(memory, user, batch, report, return_forgotten)
-            raise record
-        if len(batch) == BATCH:
-            _record(memory, user, batch, report, return_forgotten)
-            batch = []
+    report, batch, size = ImportReport() if report is None else report, list[Message](), 0
+    try:
+        for record in _records(file, report.ignored_fields, on_progress):
+            if isinstance(record, Message):
+                batch.append(record)
+                size += len(record.text)
+            elif skip_bad:
+                report.bad.append(record)
+            else:
+                raise record
+            if len(batch) == BATCH or size > BATCH_BYTES:
+                full, batch, size = batch, [], 0
+                _record(memory, user, full, report, return_forgotten)
+    except (InvalidInput, OSError):  # a bad line, or a file that cannot be read on: what was read is not lost
+        _record(memory, user, batch, report, return_forgotten)
+        raise
     _record(memory, user, batch, report, return_forgotten)
     return report
 

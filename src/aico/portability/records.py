@@ -80,6 +80,13 @@ KINDS = (
 )
 """In the order of an export: what a record names comes before it."""
 
+NOT_EXPORTED = {
+    "passages": "made again from the messages",
+    "embeddings": "made again from the messages and facts",
+    "devices": "of the vault, not of a person",
+}
+"""Tables with a change feed that are left out, and why: none is left out by being overlooked."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -89,18 +96,22 @@ class Column:
     key: str
     declared: str
     required: bool
+    default: str | None
+    """As SQL, for lines that were written before the column was added."""
 
 
 class Table:
     """Turns the rows of one kind into records and back."""
 
     def __init__(self, kind: Kind, connection: LibSQLConnection) -> None:
-        found = connection.fetch_all('SELECT name, type, "notnull" FROM pragma_table_info(?)', (kind.table,))
+        found = connection.fetch_all(
+            'SELECT name, type, "notnull", dflt_value FROM pragma_table_info(?)', (kind.table,)
+        )
         left = {"row_id", *kind.offset_of.values(), *({kind.owner} if kind.owner != "id" else ())}
         self.kind = kind
         self.columns = [
-            Column(name, kind.keys.get(name, name), declared.upper(), bool(required))
-            for name, declared, required in found
+            Column(name, kind.keys.get(name, name), declared.upper(), bool(required) and default is None, default)
+            for name, declared, required, default in found
             if name not in left
         ]
         self._insert = [column.name for column in self.columns] + [*kind.offset_of.values()]
@@ -115,7 +126,8 @@ class Table:
     @property
     def insert(self) -> str:
         """One row, unless its id is there."""
-        places = ", ".join("?" * len(self._insert))
+        defaults = {column.name: column.default for column in self.columns if column.default is not None}
+        places = ", ".join(f"coalesce(?, {defaults[name]})" if name in defaults else "?" for name in self._insert)
         return (
             f"INSERT INTO {self.kind.table} ({', '.join(self._insert)}) VALUES ({places}) ON CONFLICT (id) DO NOTHING"
         )

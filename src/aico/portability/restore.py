@@ -16,13 +16,13 @@ from aico.data.limits import checked_name
 from aico.data.row_ids import NaturalIds
 from aico.data.user import UserService
 from aico.errors import FormatTooNew, InvalidInput
-from aico.portability.export import VERSION
+from aico.portability.export import PROGRESS_EVERY, VERSION
 from aico.portability.jsonl import LINE_MAX_BYTES
 from aico.portability.records import KINDS, USER, Kind, Record, RowValues, Table
 from aico.portability.report import BadRecord, ImportReport
 from aico.security.keys import NaturalKey
 
-BATCH = 2000
+BATCH, BATCH_BYTES = 10_000, 16 * 1024 * 1024
 
 
 class Header(msgspec.Struct):
@@ -78,36 +78,48 @@ def import_export(
     header = read_header(file.readline(LINE_MAX_BYTES))
     naming_keys.adopt(NaturalKey(bytes.fromhex(header.naming_key)))
     restoring = _Restoring(
-        connection, users, natural_ids, user or header.user, renaming=user not in (None, header.user), report=report
+        connection,
+        users,
+        natural_ids,
+        user or header.user,
+        renaming=user not in (None, header.user),
+        report=report,
+        skip_bad=skip_bad,
+        return_forgotten=return_forgotten,
     )
-    batch = list[tuple[int, Record]]()
-    for number, taken in _lines(file, on_progress):
-        if isinstance(taken, BadRecord):
-            restoring.run(batch, skip_bad=skip_bad, return_forgotten=return_forgotten)
-            batch = []
-            restoring.refuse(taken, skip_bad=skip_bad)
-        else:
-            batch.append((number, taken))
-        if len(batch) == BATCH:
-            restoring.run(batch, skip_bad=skip_bad, return_forgotten=return_forgotten)
-            batch = []
-    restoring.run(batch, skip_bad=skip_bad, return_forgotten=return_forgotten)
-    restoring.check_whole(skip_bad=skip_bad)
+    batch, began_at = list[tuple[int, Record]](), 0
+    try:
+        for number, bytes_read, taken in _lines(file, on_progress):
+            if isinstance(taken, BadRecord):
+                restoring.refuse(taken)
+            else:
+                batch.append((number, taken))
+            if len(batch) == BATCH or bytes_read - began_at > BATCH_BYTES:
+                full, batch, began_at = batch, [], bytes_read
+                restoring.run(full)
+    except (InvalidInput, OSError):  # a file that cannot be read on: what was read is not lost
+        restoring.run(batch)
+        raise
+    restoring.run(batch)
+    restoring.check_whole()
 
 
-def _lines(file: BinaryIO, on_progress: Callable[[int], object] | None) -> Iterator[tuple[int, Record | BadRecord]]:
+def _lines(
+    file: BinaryIO, on_progress: Callable[[int], object] | None
+) -> Iterator[tuple[int, int, Record | BadRecord]]:
+    """(line number, bytes read, what the line holds)."""
     number, bytes_read = 1, 0
     while raw := file.readline(LINE_MAX_BYTES + 1):
         number, bytes_read = number + 1, bytes_read + len(raw)
         if len(raw) > LINE_MAX_BYTES:
-            yield number, BadRecord(number, "", f"it is longer than {LINE_MAX_BYTES:,} bytes")
+            yield number, bytes_read, BadRecord(number, "", f"it is longer than {LINE_MAX_BYTES:,} bytes")
             return
         if raw.strip():
             try:
-                yield number, msgspec.json.decode(raw, type=dict)
+                yield number, bytes_read, msgspec.json.decode(raw, type=dict)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                yield number, BadRecord(number, "", "it is not valid JSON")
-        if on_progress is not None and number % BATCH == 0:
+                yield number, bytes_read, BadRecord(number, "", "it is not valid JSON")
+        if on_progress is not None and number % PROGRESS_EVERY == 0:
             on_progress(bytes_read)
     if on_progress is not None:
         on_progress(bytes_read)
@@ -123,6 +135,8 @@ class _Restoring:
     user: str
     renaming: bool
     report: ImportReport
+    skip_bad: bool
+    return_forgotten: bool
     user_id: bytes = b""
     same_ids: bool = False
     renamed: dict[bytes, bytes] = field(default_factory=dict)
@@ -132,17 +146,17 @@ class _Restoring:
     def __post_init__(self) -> None:
         self.tables = {kind.name: Table(kind, self.connection) for kind in KINDS}
 
-    def run(self, batch: list[tuple[int, Record]], *, skip_bad: bool, return_forgotten: bool) -> None:
+    def run(self, batch: list[tuple[int, Record]]) -> None:
         """Restore some lines in one transaction; a bad one ends it, those before it are kept."""
         refused: BadRecord | None = None
         bad = list[BadRecord]()
         with self.connection.transaction():
             for number, record in batch:
                 try:
-                    self._restore(record, return_forgotten=return_forgotten)
+                    self._restore(record)
                 except InvalidInput as exc:
                     problem = BadRecord(number, exc.field, str(exc))
-                    if not skip_bad:
+                    if not self.skip_bad:
                         refused = problem
                         break
                     bad.append(problem)
@@ -150,18 +164,19 @@ class _Restoring:
         if refused is not None:
             raise refused
 
-    def refuse(self, bad: BadRecord, *, skip_bad: bool) -> None:
-        if not skip_bad:
+    def refuse(self, bad: BadRecord) -> None:
+        """Note a line that cannot be taken, or raise."""
+        if not self.skip_bad:
             raise bad
         self.report.bad.append(bad)
 
-    def check_whole(self, *, skip_bad: bool) -> None:
+    def check_whole(self) -> None:
         """The last line says how many records there are: a cut file is noticed."""
         if self.promised != self.records:
             missing = "its last line is missing" if self.promised is None else f"it had {self.promised:,}"
-            self.refuse(BadRecord(self.records + 2, "", f"the export is not whole: {missing}"), skip_bad=skip_bad)
+            self.refuse(BadRecord(self.records + 2, "", f"the export is not whole: {missing}"))
 
-    def _restore(self, record: Record, *, return_forgotten: bool) -> None:
+    def _restore(self, record: Record) -> None:
         name = record.get("kind")
         if name == "end":
             self.promised = record.get("records")
@@ -178,7 +193,7 @@ class _Restoring:
         elif not self.user_id:
             raise InvalidInput("the user's own record must come first")
         self._rename(table.kind, row)
-        if self._is_forgotten(table.kind, row, return_forgotten=return_forgotten):
+        if self._is_forgotten(table.kind, row):
             self.report.forgotten += 1
         elif self._contradicts(table.kind, row):
             self.report.repeated += 1
@@ -213,11 +228,11 @@ class _Restoring:
         if after is not None and isinstance(before, bytes):
             row["id"] = self.renamed[before] = after
 
-    def _is_forgotten(self, kind: Kind, row: RowValues, *, return_forgotten: bool) -> bool:
+    def _is_forgotten(self, kind: Kind, row: RowValues) -> bool:
         for column in kind.forgotten_by:
             if row[column] is None:
                 continue
-            if return_forgotten:
+            if self.return_forgotten:
                 self.connection.execute(
                     "DELETE FROM erasures WHERE id = ? AND user_id = ?", (row[column], self.user_id)
                 )
