@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from aico.settings import Settings as Settings
     from aico.vault import Vault as Vault
     from aico.vault import open_vault as open
+    from aico.vault import restore_vault as restore
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "open": ("aico.vault", "open_vault"),
+    "restore": ("aico.vault", "restore_vault"),
     "Vault": ("aico.vault", "Vault"),
     "Settings": ("aico.settings", "Settings"),
     "KdfCost": ("aico.settings", "KdfCost"),
@@ -37,7 +39,7 @@ _HOMES = {
     "Receipt": ("aico.ai.memory.erasure", "Receipt"),
 }
 
-__all__ = ["Context", "Hit", "KdfCost", "Message", "Moment", "Receipt", "Settings", "Vault", "open"]
+__all__ = ["Context", "Hit", "KdfCost", "Message", "Moment", "Receipt", "Settings", "Vault", "open", "restore"]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,6 +14,7 @@ from aico.ai.memory.erasure import Eraser
 from aico.ai.memory.manager import MemoryManager
 from aico.ai.memory.semantic import SemanticMemoryStore
 from aico.audit import AuditReport, sampled_content, search_for_leaks, used_temporary_places
+from aico.backup import BackupInfo, Backups, OnProgress, restore
 from aico.clock import IdSource
 from aico.data.change_feed import ChangeFeed
 from aico.data.conversations import ConversationRepository
@@ -30,13 +31,13 @@ from aico.portability.export import ExportReport, export_jsonl, new_file
 from aico.portability.importing import How, Importer, Kind, Progress
 from aico.portability.markdown import export_markdown
 from aico.portability.report import ImportReport
-from aico.security import keyring
 from aico.security.keys import NaturalKey, Passphrase, RootKey
-from aico.security.keyslots import SlotKind, Unlocked, VaultFile, sync_folder
+from aico.security.keyslots import Unlocked, VaultFile, sync_folder
 from aico.settings import CONFIG_FILE, Settings, load_settings, passphrase_file, vault_folder
+from aico.vault_keys import VaultKeys
 from aico.views import Views
 
-VAULT_FILE, DATA_FOLDER, DATABASE = "vault.json", "data", "aico.db"
+VAULT_FILE, DATA_FOLDER, DATABASE, BACKUP_FOLDER = "vault.json", "data", "aico.db", "backups"
 UNFINISHED = ".new-"
 
 
@@ -79,11 +80,28 @@ def open_vault(
     return Vault(folder, vault_file, _unlock(vault_file, secret), chosen)
 
 
+def restore_vault(
+    backup: Path | str,
+    path: Path | str | None = None,
+    *,
+    passphrase: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> BackupInfo:
+    """Make a vault in `path` (default: AICO_HOME, else ~/.aico), which must not exist, from a backup.
+
+    It opens with any passphrase or recovery phrase that the vault had when the backup was made. Raises as
+    `aico.backup.restore` and, for what unlocks it, as `open_vault`; nothing is left behind then.
+    """
+    secret = Passphrase(passphrase) if passphrase is not None else _passphrase_from_file()
+    place = vault_folder(path)
+    return restore(backup, place, unlock=lambda vault_file: _unlock(vault_file, secret), on_progress=on_progress)
+
+
 class Vault:
     """An open vault, and a context manager. Any thread may use it; a forked child must open its own.
 
     `memory` is the door; `users`, `conversations`, `facts` and `logs` are the repositories below it, `views` what is
-    derived from them, `keys` the ways to unlock it.
+    derived from them, `keys` the ways to unlock it, `backups` its sealed copies.
     """
 
     def __init__(self, folder: Path, vault_file: VaultFile, unlocked: Unlocked, settings: Settings) -> None:
@@ -100,7 +118,7 @@ class Vault:
         with self._closed_on_error():
             SchemaRegistry.apply_core_schemas(self.connection)
             ids, natural_ids = IdSource(settings.clock), NaturalIds(unlocked.natural)
-            self.keys = VaultKeys(folder / VAULT_FILE, unlocked.root, self.connection)
+            self.keys = VaultKeys(folder / VAULT_FILE, unlocked.root, self.connection, cost=settings.kdf)
             self._natural_ids = natural_ids
             self._naming_keys = _NamingKeys(folder / VAULT_FILE, unlocked.root, self.connection, natural_ids)
             self.users = UserService(self.connection, natural_ids=natural_ids, ids=ids)
@@ -134,6 +152,14 @@ class Vault:
                 clock=settings.clock,
             )
             self.views = Views(views)
+            self.backups = Backups(
+                folder / BACKUP_FOLDER,
+                vault_file=folder / VAULT_FILE,
+                unlocked=unlocked,
+                database_keys=keys,
+                connection=self.connection,
+                clock=settings.clock,
+            )
 
     def audit(self, needles: Sequence[str] = (), *, samples: int = 40) -> AuditReport:
         """Search every file of the vault, and what it may have left in the temporary folder, as a stranger would.
@@ -221,40 +247,6 @@ class Vault:
         except BaseException:
             self.close()
             raise
-
-
-class VaultKeys:
-    """The ways to unlock a vault. Each change replaces vault.json whole; the data is not touched.
-
-    Several processes may change it: each reads the file anew while it holds the turn to write.
-    """
-
-    def __init__(self, path: Path, root: RootKey, connection: EncryptedLibSQLConnection) -> None:
-        self._path, self._root, self._connection = path, root, connection
-
-    def slots(self) -> list[SlotKind]:
-        """The kinds of keyslot there are."""
-        return VaultFile.read(self._path).kinds()
-
-    def add_recovery_phrase(self) -> str:
-        """Make a recovery phrase of 24 words, which takes the place of an older one. Show it once, keep it nowhere."""
-        with self._connection.exclusive():
-            changed, phrase = self._current().with_recovery_phrase(self._root)
-            changed.write(self._path)
-        return phrase.reveal()
-
-    def add_keyring(self) -> None:
-        """Let this machine's keyring unlock the vault. Raises KeyringUnavailable; nothing is changed then."""
-        with self._connection.exclusive():
-            before = self._current()
-            before.with_keyring(self._root).write(self._path)
-            for entry in before.keyring_entries():
-                keyring.forget_secret(entry)
-
-    def _current(self) -> VaultFile:
-        found = VaultFile.read(self._path)
-        found.verified(self._root)
-        return found
 
 
 class _NamingKeys:

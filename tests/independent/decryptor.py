@@ -123,6 +123,28 @@ def log_frames(folder: Path, secret: str) -> list[tuple[bytes, bytes]]:
     return frames
 
 
+def full_backup(content: bytes, secret: str) -> tuple[dict, sqlite3.Connection]:
+    """The head of a backup that builds on no other, and its database."""
+    assert content[:9] == b"AICObkup\x01"
+    size = int.from_bytes(content[9:13], "big")
+    vault_json, stream = content[13 : 13 + size], content[13 + size :]
+    key = hkdf(root_key(json.loads(vault_json), secret), b"aico 1 backups")
+    plain = opened_stream(key, stream, encoded("backup", 1, hashlib.sha256(vault_json).digest()))
+    head_size = int.from_bytes(plain[:4], "big")
+    head, rest = json.loads(plain[4 : 4 + head_size]), plain[4 + head_size :]
+    digests, pages = rest[: 16 * head["page_count"]], rest[16 * head["page_count"] :]
+    step, image = 4 + head["page_size"] - 32, b""
+    for place, start in enumerate(range(0, len(pages), step)):
+        page = pages[start + 4 : start + step]
+        assert int.from_bytes(pages[start : start + 4], "big") == place + 1
+        digest = hashlib.blake2b(page, digest_size=16, key=unbase64(head["digest_key"])).digest()
+        assert digest == digests[16 * place : 16 * place + 16]
+        image += page + bytes(32)
+    connection = sqlite3.connect(":memory:")
+    connection.deserialize(image[:18] + b"\x01\x01" + image[20:])  # no write-ahead log in memory
+    return head, connection
+
+
 def opened_stream(key: bytes, stream: bytes, encoded_place: bytes) -> bytes:
     """A sealed stream: header of 11 bytes, salt of 32, then chunks under a counter with a flag on the last."""
     header, salt, body = stream[:11], stream[11:43], stream[43:]

@@ -90,3 +90,15 @@ def test_a_stream_is_read_from_the_bytes_alone(size):
     key, sealed = bytes(range(32)), io.BytesIO()
     seal_stream(io.BytesIO(b"a" * size), sealed, keys={1: ValueKey(key)}, bound_to=("file", 7))
     assert decryptor.opened_stream(key, sealed.getvalue(), decryptor.encoded("file", 7)) == b"a" * size
+
+
+def test_a_backup_is_read_from_the_bytes_alone(vault, tmp_path):
+    folder, ids, _ = vault
+    with aico.open(folder, passphrase=PASSPHRASE, settings=cheap_settings()) as open_vault:
+        made = open_vault.backups.create(tmp_path)
+    head, database = decryptor.full_backup(made.path.read_bytes(), PASSPHRASE)
+    assert (head["id"], head["parent"], head["page_count"]) == (made.id, None, made.pages)
+    assert database.execute("SELECT lower(hex(id)) FROM messages ORDER BY position").fetchall() == [
+        (one,) for one in ids
+    ]
+    database.close()

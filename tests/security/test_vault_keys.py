@@ -6,7 +6,8 @@ import keyring
 import pytest
 
 import aico
-from aico.errors import AicoError, InvalidInput, StorageError, Tampered
+from aico.errors import AicoError, InvalidInput, NotFound, StorageError, Tampered, WrongPassphrase
+from aico.security.keyslots import SLOTS_MAX
 from aico.testing import PASSPHRASE, cheap_settings
 from tests.children import run
 from tests.security.test_keyring import MemoryKeyring
@@ -97,3 +98,74 @@ def test_no_key_shows_in_an_open_vault(folder):
             assert PASSPHRASE not in shown
         with pytest.raises(AicoError):
             vault.connection.rekey(b"short")
+
+
+def test_a_changed_passphrase_opens_and_the_old_one_no_longer(folder):
+    with open_with(folder) as vault:
+        phrase = vault.keys.add_recovery_phrase()
+        vault.keys.change_passphrase(PASSPHRASE, "a better one")
+        assert vault.keys.slots() == ["recovery", "passphrase"]
+    with pytest.raises(WrongPassphrase):
+        open_with(folder)
+    for secret in ("a better one", phrase):
+        open_with(folder, secret).close()
+
+
+def test_a_passphrase_is_changed_only_by_who_knows_it(folder):
+    before = (folder / "vault.json").read_bytes()
+    with open_with(folder) as vault, pytest.raises(WrongPassphrase):
+        vault.keys.change_passphrase("a guess", "mine now")
+    assert (folder / "vault.json").read_bytes() == before
+
+
+def test_changing_one_of_two_passphrases_leaves_the_other(folder):
+    with open_with(folder) as vault:
+        vault.keys.add_passphrase("of the second person")
+        vault.keys.change_passphrase("of the second person", "of the second person, longer")
+    for secret in (PASSPHRASE, "of the second person, longer"):
+        open_with(folder, secret).close()
+    with pytest.raises(WrongPassphrase):
+        open_with(folder, "of the second person")
+
+
+def test_a_full_house_of_slots_can_still_change_a_passphrase(folder):
+    with open_with(folder) as vault:
+        for number in range(SLOTS_MAX - 1):
+            vault.keys.add_passphrase(f"number {number}")
+        with pytest.raises(InvalidInput):
+            vault.keys.add_passphrase("one too many")
+        vault.keys.change_passphrase("number 7", "number seven")
+    open_with(folder, "number seven").close()
+
+
+def test_a_removed_slot_opens_nothing(folder, memory):
+    with open_with(folder) as vault:
+        vault.keys.add_keyring()
+        phrase = vault.keys.add_recovery_phrase()
+        by_kind = {slot.kind: slot.id for slot in vault.keys.list_slots()}
+        vault.keys.remove(by_kind["passphrase"])
+        vault.keys.remove(by_kind["keyring"])
+        assert not memory.kept
+    with pytest.raises(WrongPassphrase):
+        open_with(folder)
+    open_with(folder, phrase).close()
+
+
+def test_the_last_way_that_a_person_knows_cannot_be_removed(folder, memory):
+    with open_with(folder) as vault:
+        vault.keys.add_keyring()
+        passphrase_slot = next(slot.id for slot in vault.keys.list_slots() if slot.kind == "passphrase")
+        with pytest.raises(InvalidInput):
+            vault.keys.remove(passphrase_slot)
+        with pytest.raises(NotFound):
+            vault.keys.remove("00" * 8)
+        assert sorted(vault.keys.slots()) == ["keyring", "passphrase"]
+    open_with(folder).close()
+
+
+def test_no_slot_of_a_hostile_cost_is_tried_when_a_passphrase_is_changed(folder):
+    with open_with(folder) as vault:
+        path = folder / "vault.json"
+        path.write_bytes(path.read_bytes().replace(b'"memory_kib": 64', b'"memory_kib": 999999999'))
+        with pytest.raises(Tampered):
+            vault.keys.change_passphrase(PASSPHRASE, "another")

@@ -13,6 +13,7 @@ COMMANDS = {
     "status": ("aico.cli.health:status", "Show what the vault holds and how it is unlocked."),
     "doctor": ("aico.cli.health:doctor", "Examine folder, keys, every page and the views."),
     "audit": ("aico.cli.health:audit", "Search the vault's files for readable text, as a stranger would."),
+    "keys": ("aico.cli.keys:keys", "See and change the ways to unlock the vault."),
     "record": ("aico.cli.writing:record", "Record one message of a conversation."),
     "remember": ("aico.cli.writing:remember", "Remember a fact."),
     "recall": ("aico.cli.reading:recall", "Find the memories that answer a question best."),
@@ -24,6 +25,8 @@ COMMANDS = {
         "Bring in chats: ChatGPT's or Claude's export, JSON Lines, or our own export.",
     ),
     "export": ("aico.cli.exporting:export", "Write one person's whole memory to a file that anybody can read."),
+    "backup": ("aico.cli.backup:backup", "Make, check and thin out sealed backups."),
+    "restore": ("aico.cli.backup:restore", "Make a vault from a backup."),
     "demo": ("aico.cli.demo:demo", "Watch a sample memory at work, in a vault that is gone afterwards."),
 }
 """Where each command lives, and the line that `aico --help` shows of it without loading it."""

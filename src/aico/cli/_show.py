@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 WIDTH_MAX = 100
+_PHRASE_COLUMNS = 4
 # Control characters in a memory would move the cursor, or worse: each is shown as its picture instead.
 _PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
 _PICTURES |= {0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)}
@@ -56,6 +57,16 @@ def number_of(count: int, what: str) -> str:
 def size(count: int) -> str:
     """A size in bytes, as people say it."""
     return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.0f} KB"
+
+
+def show_phrase(phrase: str) -> None:
+    """A recovery phrase in numbered columns, and what to do with it."""
+    numbered = [f"{number:2} {word:<10}" for number, word in enumerate(phrase.split(), start=1)]
+    rows = -(-len(numbered) // _PHRASE_COLUMNS)
+    grid = "\n".join("  " + "  ".join(numbered[row::rows]).rstrip() for row in range(rows))
+    say(f"\nYour recovery phrase. It is shown this once and kept nowhere:\n\n{grid}\n")
+    say("Write the words down on paper, in this order. Whoever has the paper can open")
+    say("the vault; a photo or a file of it can be stolen unseen.")
 
 
 def console(*, err: bool = False) -> "Console":

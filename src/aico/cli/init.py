@@ -5,14 +5,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aico.cli._options import Call, common
-from aico.cli._show import answer, say
+from aico.cli._show import answer, say, show_phrase
 from aico.cli._unlock import asked_twice, at_terminal, can_confirm, confirmed
 from aico.errors import InvalidInput, KeyringUnavailable
 
 if TYPE_CHECKING:
     from aico.vault import Vault
-
-COLUMNS = 4
 
 
 @click.command()
@@ -76,18 +74,9 @@ def _told(problem: KeyringUnavailable | None) -> dict[str, str]:
 def _show(document: dict[str, Any]) -> None:
     say(f"Your vault is in {document['folder']}, unlocked by: {', '.join(document['keyslots'])}.")
     if document["recovery_phrase"]:
-        _show_phrase(document["recovery_phrase"].split())
+        show_phrase(document["recovery_phrase"])
     elif "keyring" not in document["keyslots"]:
         say("Nobody can open it without the passphrase, we neither. Keep it well.")
     if "message" in document:
         say(f"aico: {document['message']}\n      {document['hint']}", err=True)
     say('\nTry: aico record "I moved to Lisbon in May." --conversation hello\n     aico recall "when did I move?"')
-
-
-def _show_phrase(words: list[str]) -> None:
-    numbered = [f"{number:2} {word:<10}" for number, word in enumerate(words, start=1)]
-    rows = -(-len(words) // COLUMNS)
-    grid = "\n".join("  " + "  ".join(numbered[row::rows]).rstrip() for row in range(rows))
-    say(f"\nYour recovery phrase. It is shown this once and kept nowhere:\n\n{grid}\n")
-    say("Write the words down on paper, in this order. Whoever has the paper can open")
-    say("the vault; a photo or a file of it can be stolen unseen.")

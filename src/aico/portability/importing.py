@@ -88,7 +88,9 @@ class Importer:
             return
         user = how.user or how.fallback_user
         if user is None:
-            raise InvalidInput("the file does not say whose memory it is; nothing was imported", hint="name a user")
+            raise InvalidInput(
+                "the file does not say whose memory it is; nothing was imported", hint="name a user, with --user"
+            )
         reading = {"skip_bad": how.skip_bad, "return_forgotten": how.return_forgotten}
         if report.format == "jsonl":
             import_jsonl(self.memory, user, file, report=report, on_progress=tell, **reading)

@@ -87,7 +87,11 @@ class VaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @classmethod
     def read(cls, path: Path) -> Self:
         """What lies in the file. Raises NotFound, StorageError, Tampered if it is not what aico writes, or FormatTooNew."""
-        raw = _read_regular_file(path)
+        return cls.parse(_read_regular_file(path), path)
+
+    @classmethod
+    def parse(cls, raw: bytes, path: Path) -> Self:
+        """What these bytes say, which were read from `path`. Raises Tampered or FormatTooNew."""
         try:
             if msgspec.json.decode(raw, type=_JustFormat).format > FORMAT:
                 raise FormatTooNew(f"{path} was written by a newer release; nothing was changed", hint="update aico")
@@ -120,10 +124,38 @@ class VaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "passphrase", root, lambda salt: derive_key_encryption_key(passphrase, salt=salt, cost=cost), kdf
         )
 
+    def with_changed_passphrase(self, root: RootKey, old: Passphrase, new: Passphrase, *, cost: KdfCost) -> Self:
+        """The same vault with `new` in the place of `old`. Raises WrongPassphrase if `old` opens no passphrase slot."""
+        found = next((slot for slot in self.keyslots if self._opens(slot, old)), None)
+        if found is None:
+            raise WrongPassphrase(
+                "the old passphrase does not open any keyslot of this vault; nothing was changed", hint="try again"
+            )
+        return self._keeping(lambda slot: slot.id != found.id).with_passphrase(root, new, cost=cost)
+
+    def with_slot_removed(self, root: RootKey, slot_id: str) -> tuple[Self, Keyslot]:
+        """The same vault without one keyslot, and that slot.
+
+        Raises NotFound, or InvalidInput where neither passphrase nor recovery phrase would be left: a keyring is lost
+        with its machine.
+        """
+        removed = next((slot for slot in self.keyslots if slot.id == slot_id), None)
+        if removed is None:
+            raise NotFound("no keyslot has this id; nothing was changed", hint="`aico keys list` shows the ids")
+        left = self._keeping(lambda slot: slot.id != slot_id)
+        if not any(slot.kind != "keyring" for slot in left.keyslots):
+            raise InvalidInput(
+                "this is the last passphrase or recovery phrase of the vault; nothing was changed",
+                hint="add another one first, or change it",
+            )
+        return left._sealed(root), removed
+
     def with_recovery_phrase(self, root: RootKey) -> tuple[Self, Passphrase]:
         """The same vault with a recovery phrase, and the phrase: show it once. An older phrase stops working."""
         phrase = new_phrase()
-        fresh = self._without("recovery")._with_slot("recovery", root, lambda salt: phrase_key(phrase, salt=salt))
+        fresh = self._keeping(lambda slot: slot.kind != "recovery")._with_slot(
+            "recovery", root, lambda salt: phrase_key(phrase, salt=salt)
+        )
         return fresh, phrase
 
     def with_keyring(self, root: RootKey) -> Self:
@@ -132,13 +164,19 @@ class VaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         The secret is stored beside that of an older slot: until the new file is written, the old one still opens.
         """
         secret = KeyEncryptionKey.random()
-        fresh = self._without("keyring")._with_slot("keyring", root, lambda salt: _keyring_key(secret, salt))
+        fresh = self._keeping(lambda slot: slot.kind != "keyring")._with_slot(
+            "keyring", root, lambda salt: _keyring_key(secret, salt)
+        )
         keyring.store_secret(fresh.keyring_entries()[0], secret)
         return fresh
 
     def keyring_entries(self) -> list[str]:
         """The names under which this machine's keyring may hold the secrets of keyring slots."""
-        return [self._keyring_entry(slot) for slot in self.keyslots if slot.kind == "keyring"]
+        return [self.keyring_entry(slot) for slot in self.keyslots if slot.kind == "keyring"]
+
+    def keyring_entry(self, slot: Keyslot) -> str:
+        """The name under which a keyring holds the secret of a keyring slot."""
+        return f"{self.vault_id}/{slot.id}"
 
     def kinds(self) -> list[SlotKind]:
         """The kinds of keyslot there are, in the order they were made."""
@@ -155,16 +193,12 @@ class VaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for slot in sorted(self.keyslots, key=lambda slot: slot.kind != "recovery"):
             try:
                 if slot.kind == "passphrase" and slot.argon2id is not None:
-                    key = derive_key_encryption_key(secret, salt=slot.salt, cost=_cost(slot.argon2id))
+                    key = _passphrase_key(slot, slot.argon2id, secret)
                 elif slot.kind == "recovery" and looks_like_phrase(secret):
                     key = phrase_key(secret, salt=slot.salt)
                 else:
                     continue
             except InvalidInput as exc:
-                if slot.kind == "passphrase":
-                    raise Tampered(
-                        f"a keyslot in vault.json is not sane: {exc}", hint="restore vault.json from a backup"
-                    ) from exc
                 misspelt = exc
                 continue
             if (root := self._open_slot(slot, key)) is not None:
@@ -177,7 +211,7 @@ class VaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def unlock_by_keyring(self) -> Unlocked:
         """Open with this machine's keyring. Raises KeyslotMissing or KeyringUnavailable."""
         for slot in self.keyslots:
-            if slot.kind != "keyring" or (secret := keyring.find_secret(self._keyring_entry(slot))) is None:
+            if slot.kind != "keyring" or (secret := keyring.find_secret(self.keyring_entry(slot))) is None:
                 continue
             if (root := self._open_slot(slot, _keyring_key(secret, slot.salt))) is not None:
                 return self.verified(root)
@@ -206,18 +240,20 @@ class VaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         grown = (*self.keyslots, msgspec.structs.replace(bare, wrapped=wrapped))
         return msgspec.structs.replace(self, keyslots=grown)._sealed(root)
 
-    def _without(self, kind: SlotKind) -> Self:
-        kept = tuple(slot for slot in self.keyslots if slot.kind != kind)
+    def _keeping(self, stays: Callable[[Keyslot], bool]) -> Self:
+        kept = tuple(slot for slot in self.keyslots if stays(slot))
         return msgspec.structs.replace(self, keyslots=kept)
+
+    def _opens(self, slot: Keyslot, passphrase: Passphrase) -> bool:
+        if slot.argon2id is None:
+            return False
+        return self._open_slot(slot, _passphrase_key(slot, slot.argon2id, passphrase)) is not None
 
     def _open_slot(self, slot: Keyslot, key: KeyEncryptionKey) -> RootKey | None:
         try:
             return RootKey(_wrapper(key, slot.generation).open(slot.wrapped, bound_to=self._place(slot)))
         except (Tampered, FormatTooNew):
             return None
-
-    def _keyring_entry(self, slot: Keyslot) -> str:
-        return f"{self.vault_id}/{slot.id}"
 
     def _place(self, slot: Keyslot) -> Place:
         cost = msgspec.json.encode(slot.argon2id)
@@ -283,8 +319,12 @@ def _keyring_key(secret: KeyEncryptionKey, salt: bytes) -> KeyEncryptionKey:
     return KeyEncryptionKey(secret.derive(b"aico 1 keyring slot", salt=salt))
 
 
-def _cost(found: Argon2Cost) -> KdfCost:
-    return KdfCost(memory_kib=found.memory_kib, passes=found.passes, lanes=found.lanes)
+def _passphrase_key(slot: Keyslot, cost: Argon2Cost, passphrase: Passphrase) -> KeyEncryptionKey:
+    asked = KdfCost(memory_kib=cost.memory_kib, passes=cost.passes, lanes=cost.lanes)
+    try:
+        return derive_key_encryption_key(passphrase, salt=slot.salt, cost=asked)
+    except InvalidInput as exc:
+        raise Tampered(f"a keyslot in vault.json is not sane: {exc}", hint="restore vault.json from a backup") from exc
 
 
 def _damaged(path: Path) -> Tampered:

@@ -8,9 +8,10 @@ number and one flag byte that is 1 on the last chunk alone. Cutting, reordering,
 are all refused (the STREAM construction of Hoang, Reyhanitabar, Rogaway and Vizár, 2015).
 """
 
+import io
 import os
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -22,6 +23,7 @@ from aico.security.keys import ValueKey
 MAGIC, VERSION, SALT_BYTES = b"AICOstrm", 1, 32
 CHUNK_BYTES = 64 * 1024
 HEADER_BYTES = len(MAGIC) + 3 + SALT_BYTES
+_SEALED_CHUNK_BYTES = CHUNK_BYTES + TAG_BYTES
 
 
 def seal_stream(source: BinaryIO, target: BinaryIO, *, keys: dict[int, ValueKey], bound_to: Place) -> int:
@@ -29,18 +31,11 @@ def seal_stream(source: BinaryIO, target: BinaryIO, *, keys: dict[int, ValueKey]
 
     Seals with the newest of `keys` (key generation to key). `source` need not be seekable.
     """
-    generation, salt = max(keys), os.urandom(SALT_BYTES)
-    header = MAGIC + bytes([VERSION]) + generation.to_bytes(2, "big") + salt
-    cipher = _cipher(keys[generation], header, bound_to)
-    target.write(header)
-    number, size, chunk = 0, 0, _read_whole(source, CHUNK_BYTES)
-    while True:
-        following = _read_whole(source, CHUNK_BYTES) if len(chunk) == CHUNK_BYTES else b""
-        target.write(cipher.encrypt(_nonce(number, last=not following), chunk, None))
-        size += len(chunk)
-        if not following:
-            return size
-        number, chunk = number + 1, following
+    writer = SealedWriter(target, keys=keys, bound_to=bound_to)
+    while chunk := _read_whole(source, CHUNK_BYTES):
+        writer.write(chunk)
+    writer.finish()
+    return writer.size
 
 
 def open_stream(source: BinaryIO, *, keys: dict[int, ValueKey], bound_to: Place) -> Iterator[bytes]:
@@ -50,7 +45,103 @@ def open_stream(source: BinaryIO, *, keys: dict[int, ValueKey], bound_to: Place)
     genuine but not the whole, so a caller keeps nothing until the iterator has ended. Raises FormatTooNew
     for a stream of a newer release.
     """
-    header = _read_whole(source, HEADER_BYTES)
+    cipher = _cipher_of(_read_whole(source, HEADER_BYTES), keys, bound_to)
+    number, chunk = 0, _read_whole(source, _SEALED_CHUNK_BYTES)
+    while True:
+        following = _read_whole(source, _SEALED_CHUNK_BYTES) if len(chunk) == _SEALED_CHUNK_BYTES else b""
+        yield _opened(cipher, number, chunk, last=not following)
+        if not following:
+            return
+        number, chunk = number + 1, following
+
+
+class SealedReader(io.RawIOBase):
+    """A sealed stream, from where `source` stands to its end, read from any place. Each chunk is verified before a byte of it is handed out.
+
+    Opening verifies the last chunk, so a file that was cut is refused at once. Raises as `open_stream`. Thread rule:
+    one thread at a time. Closes `source` with itself.
+    """
+
+    def __init__(self, source: BinaryIO, *, keys: dict[int, ValueKey], bound_to: Place) -> None:
+        self._source, self._at, self._loaded = source, 0, (-1, b"")
+        self._cipher = _cipher_of(_read_whole(source, HEADER_BYTES), keys, bound_to)
+        self._body = source.tell()
+        sealed = source.seek(0, io.SEEK_END) - self._body
+        self._last = max(0, -(-sealed // _SEALED_CHUNK_BYTES) - 1)
+        self.size = self._last * CHUNK_BYTES + len(self._chunk(self._last))
+        """Plain bytes in all."""
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}[whence]
+        if base + offset < 0:
+            raise InvalidInput("a file has no place before its beginning")
+        self._at = base + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, target: Any) -> int:  # any writable buffer
+        if self._at >= self.size:
+            return 0
+        number, start = divmod(self._at, CHUNK_BYTES)
+        part = self._chunk(number)[start : start + len(target)]
+        target[: len(part)] = part
+        self._at += len(part)
+        return len(part)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._source.close()
+        super().close()
+
+    def _chunk(self, number: int) -> bytes:
+        if self._loaded[0] != number:
+            self._source.seek(self._body + number * _SEALED_CHUNK_BYTES)
+            sealed = _read_whole(self._source, _SEALED_CHUNK_BYTES)
+            self._loaded = number, _opened(self._cipher, number, sealed, last=number == self._last)
+        return self._loaded[1]
+
+
+class SealedWriter(io.RawIOBase):
+    """Seals what is written to it, in constant memory. Without `finish` the stream is not whole and opens nowhere."""
+
+    def __init__(self, target: BinaryIO, *, keys: dict[int, ValueKey], bound_to: Place) -> None:
+        generation = max(keys)
+        header = MAGIC + bytes([VERSION]) + generation.to_bytes(2, "big") + os.urandom(SALT_BYTES)
+        self._target, self._cipher = target, _cipher(keys[generation], header, bound_to)
+        self._number, self._waiting, self.size = 0, bytearray(), 0
+        target.write(header)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:  # any buffer of bytes
+        given = memoryview(data).cast("B")
+        self._waiting += given
+        self.size += len(given)
+        while len(self._waiting) > CHUNK_BYTES:  # a full chunk waits: it may be the last
+            self._seal(CHUNK_BYTES, last=False)
+        return len(given)
+
+    def finish(self) -> None:
+        """Seal what is left as the last chunk."""
+        self._seal(CHUNK_BYTES, last=True)
+
+    def _seal(self, size: int, *, last: bool) -> None:
+        chunk = bytes(self._waiting[:size])
+        del self._waiting[:size]
+        self._target.write(self._cipher.encrypt(_nonce(self._number, last=last), chunk, None))
+        self._number += 1
+
+
+def _cipher_of(header: bytes, keys: dict[int, ValueKey], bound_to: Place) -> AESGCM:
     if len(header) != HEADER_BYTES or not header.startswith(MAGIC):
         raise _tampered()
     if header[len(MAGIC)] > VERSION:
@@ -60,17 +151,14 @@ def open_stream(source: BinaryIO, *, keys: dict[int, ValueKey], bound_to: Place)
     key = keys.get(int.from_bytes(header[len(MAGIC) + 1 : len(MAGIC) + 3], "big"))
     if key is None:
         raise _tampered()
-    cipher = _cipher(key, header, bound_to)
-    number, chunk = 0, _read_whole(source, CHUNK_BYTES + TAG_BYTES)
-    while True:
-        following = _read_whole(source, CHUNK_BYTES + TAG_BYTES) if len(chunk) == CHUNK_BYTES + TAG_BYTES else b""
-        try:
-            yield cipher.decrypt(_nonce(number, last=not following), chunk, None)
-        except (InvalidTag, ValueError):
-            raise _tampered() from None
-        if not following:
-            return
-        number, chunk = number + 1, following
+    return _cipher(key, header, bound_to)
+
+
+def _opened(cipher: AESGCM, number: int, sealed: bytes, *, last: bool) -> bytes:
+    try:
+        return cipher.decrypt(_nonce(number, last=last), sealed, None)
+    except (InvalidTag, ValueError):
+        raise _tampered() from None
 
 
 def _cipher(key: ValueKey, header: bytes, bound_to: Place) -> AESGCM:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from aico.data.libsql import EncryptedLibSQLConnection, LibSQLConnection
 from aico.data.libsql.registry import SchemaRegistry
-from aico.errors import AicoError, InvalidInput, MissingExtra, NotFound, StorageError, Tampered
+from aico.errors import AicoError, Busy, InvalidInput, MissingExtra, NotFound, StorageError, Tampered
 from tests.children import run
-from tests.data.libsql.cases import CANARY, KEY, OTHER_KEY, files_of
+from tests.data.libsql.cases import CANARY, KEY, OTHER_KEY, add_rows, count_if_right, files_of, make, sealed
 
 KINDS = ["in the clear", "sealed"]
 
@@ -637,3 +637,38 @@ def test_a_snapshot_does_not_write_and_gives_back_its_reader(connection):
         raise KeyError("the caller's own")
     connection.execute("INSERT INTO t VALUES (1, 1)")
     assert connection.fetch_one("SELECT count(*) FROM t") == (1,)
+
+
+def test_damage_in_a_free_page_is_told_too(tmp_path):
+    """The attack: change a page that no table uses any more; what was forgotten may still be wanted from a copy of it."""
+    make(tmp_path / "a.db", 400)
+    with sealed(tmp_path / "a.db") as connection:
+        connection.execute("DELETE FROM rows WHERE number > 10")
+        connection.verify()
+        [(free,)] = connection.fetch_all("PRAGMA freelist_count")
+        [(count,)] = connection.fetch_all("PRAGMA page_count")
+    assert free > 10
+    found = 0
+    for number in range(1, count):
+        raw = bytearray((tmp_path / "a.db").read_bytes())
+        raw[number * 4096 + 2000] ^= 4
+        (tmp_path / "b.db").write_bytes(raw)
+        with sealed(tmp_path / "b.db", create=False) as connection, pytest.raises(Tampered):
+            connection.verify()
+        found += 1
+    assert found == count - 1
+
+
+def test_verify_says_so_when_a_reader_keeps_the_log(tmp_path, monkeypatch):
+    monkeypatch.setattr("aico.data.libsql.connection._LOG_WAIT_S", 0.01)
+    make(tmp_path / "a.db", 50)
+    with sealed(tmp_path / "a.db") as connection:
+        with connection._readers.borrow() as reader:
+            cursor = reader.execute("SELECT * FROM rows")
+            next(cursor)
+            add_rows(connection, range(50, 60))
+            with pytest.raises(Busy):
+                connection.verify()
+            cursor.close()
+        connection.verify()
+        assert count_if_right(connection) == 60

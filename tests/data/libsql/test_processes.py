@@ -134,12 +134,12 @@ def test_waiting_for_the_turn_is_bounded_and_says_so(path):
             lambda: connection.execute_script("DELETE FROM rows"),
             lambda: connection.execute("VACUUM"),
             connection.clear_log,
+            connection.verify,
         ):
             with pytest.raises(Busy) as refused:
                 write()
             assert "aico.db" in str(refused.value)
         assert connection.fetch_one("SELECT count(*) FROM rows") == (3,)  # reading goes on
-        connection.verify()
         holder.tell("let go")
         assert holder.end().error is None
         connection.execute("INSERT INTO rows VALUES (10, 'x')")

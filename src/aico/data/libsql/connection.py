@@ -26,6 +26,7 @@ import apsw
 from aico.data.libsql.checkpoints import Checkpointer
 from aico.data.libsql.engine_errors import translated
 from aico.data.libsql.group_commit import GroupCommit
+from aico.data.libsql.page_copies import PageCopy
 from aico.data.libsql.pages import DatabaseKeys, SoleKey
 from aico.data.libsql.readers import Readers
 from aico.data.libsql.rows import Result, Row, row_type
@@ -42,6 +43,7 @@ T = TypeVar("T")
 
 _ROWS_AT_ONCE = 1000
 _ROWS_STREAMED = 100
+_PAGES_AT_ONCE = 2000
 _LOG_WAIT_S = 2.0  # for readers of other processes that still use the log
 _READS = frozenset({"SELECT", "VALUES", "EXPLAIN"})
 _OUTSIDE_TRANSACTIONS = frozenset({"PRAGMA", "VACUUM"})
@@ -293,15 +295,19 @@ class LibSQLConnection:
             return self._empty_log()
 
     def _empty_log(self) -> bool:
-        deadline = time.monotonic() + _LOG_WAIT_S
-        while True:
-            try:
-                self._writing.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-                return True
-            except apsw.BusyError:  # at once where a checkpoint runs in the background: SQLite does not wait for it
-                if time.monotonic() > deadline:
-                    return False
-                time.sleep(0.01)
+        deadline, writer = time.monotonic() + _LOG_WAIT_S, self._writing.connection
+        writer.set_busy_timeout(int(_LOG_WAIT_S * 1000))  # for readers: whoever waits here keeps others from writing
+        try:
+            while True:
+                try:
+                    writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                    return True
+                except apsw.BusyError:  # at once where a checkpoint runs in the background: SQLite does not wait for it
+                    if time.monotonic() > deadline:
+                        return False
+                    time.sleep(0.01)
+        finally:
+            writer.set_busy_timeout(int(self._busy_wait_s * 1000))
 
     def close(self) -> None:
         """Give everything back. May be called twice, and in a forked child, where it only forgets."""
@@ -371,6 +377,32 @@ class EncryptedLibSQLConnection(LibSQLConnection):
 
     def _make_vfs(self) -> SealedVFS | None:
         return SealedVFS(self._keys)
+
+    def verify(self) -> None:
+        """Open every page on the disk, free ones too, and check the structure. Raises Tampered, or Busy as `execute`.
+
+        Takes time with the database's size; others may go on, they wait for a few dozen milliseconds at a time.
+        """
+        super().verify()
+        first = 1
+        while first:
+            first = self._verify_pages(first)
+
+    def _verify_pages(self, first: int) -> int:
+        """Open some pages from number `first` on; the number to go on with, 0 when all are done.
+
+        Nobody writes meanwhile and the log is empty, so that no page is read while it is half written.
+        """
+        with self._usable(), self._writing.exclusive():
+            if not self._empty_log():
+                raise Busy(
+                    f"{self.db_path.name} is being read; not every page was checked", hint="try again afterwards"
+                )
+            with PageCopy(self.db_path, self._keys) as pages:
+                end = min(first + _PAGES_AT_ONCE, pages.page_count + 1)
+                for number in range(first, end):
+                    pages.read(number)
+                return end if end <= pages.page_count else 0
 
     def rekey(self, encryption_key: bytes) -> None:
         """Seal every page anew under another key of 32 bytes; the old key opens nothing afterwards.

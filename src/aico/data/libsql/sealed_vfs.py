@@ -4,7 +4,7 @@
     page n      ciphertext of bytes 0 .. P-32                    | tag 16 | nonce 12 | generation 1 | session 3
     WAL header  32 bytes in the clear: page size, counter, random salts; no content
     WAL frame   ciphertext of (header 24 + page bytes 0 .. P-32) | tag 16 | nonce 12 | generation 1 | session 3
-    all else    in memory
+    all else    in memory, sealed on the disk where it outgrows that (`temporary.py`)
 
 A page is bound to its number and the file's salt, a frame to its offset and the salt. A frame is as long as
 SQLite's own: the reserved bytes of its page pay for tag and nonce. Its header lies inside the seal because it
@@ -22,6 +22,7 @@ from typing import Any
 import apsw
 
 from aico.data.libsql.pages import SALT_BYTES, SESSION_BYTES, TRAILER_BYTES, DatabaseKeys, NotSealed, PageCipher
+from aico.data.libsql.temporary import TemporaryFile
 
 PAGE_SIZE = 4096
 """Bytes. One durable record costs least at 4 KiB (docs/decisions/0001)."""
@@ -48,19 +49,21 @@ class SealedVFS(apsw.VFS):
         self.name = f"aico-{secrets.token_hex(8)}"
         self.page_size = page_size
         self._keys = keys
+        self._folder = Path()  # where the database lies, known before anything temporary is opened
         super().__init__(self.name, "")
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> Any:
         kind = flags[0]
         if kind & apsw.SQLITE_OPEN_MAIN_DB and isinstance(name, apsw.URIFilename):
+            self._folder = Path(name.filename()).parent
             return PageFile(self, name, flags)
         if kind & apsw.SQLITE_OPEN_WAL and isinstance(name, str):
             return WalFile(self, name, flags)
         if kind & TEMPORARY:
-            return MemoryFile()
+            return TemporaryFile(self._folder)
         raise apsw.CantOpenError(f"refusing to write a file of kind {kind:#x} in the clear")
 
-    # Our rollback journals are MemoryFiles, so a "-journal" on disk was planted: SQLite would copy its plain
+    # Our rollback journals are TemporaryFiles, so a "-journal" on disk was planted: SQLite would copy its plain
     # pages into the database and we would seal them. It stays unseen.
     def xAccess(self, pathname: str, flags: int) -> bool:
         return not pathname.endswith("-journal") and super().xAccess(pathname, flags)
@@ -275,32 +278,6 @@ class WalFile(_SealedFile):
         return False
 
 
-class MemoryFile:
-    """Temporary databases, sorter runs, journals: never on disk."""
-
-    def __init__(self) -> None:
-        self._bytes = bytearray()
-
-    def xRead(self, amount: int, offset: int) -> bytes:
-        return bytes(self._bytes[offset : offset + amount])
-
-    def xWrite(self, data: Any, offset: int) -> None:
-        self._bytes.extend(bytes(max(0, offset - len(self._bytes))))
-        self._bytes[offset : offset + len(data)] = data
-
-    def xTruncate(self, newsize: int) -> None:
-        del self._bytes[newsize:]
-
-    def xFileSize(self) -> int:
-        return len(self._bytes)
-
-    def _nothing(self, *_: object) -> bool:
-        return False
-
-    xClose = xSync = xLock = xUnlock = xFileControl = xCheckReservedLock = _nothing
-    xSectorSize = xDeviceCharacteristics = _nothing
-
-
 def create_database(path: Path, vfs: SealedVFS | None) -> None:
     """Make an empty WAL database beside `path`, then link it there: nobody ever opens half a database.
 
@@ -332,7 +309,7 @@ def connect(path: Path, vfs: SealedVFS | None, *, wait_s: float, cache_kib: int)
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.set_busy_timeout(int(wait_s * 1000))  # before the first statement: opening waits as well
         for name, value in (
-            ("temp_store", "memory"),
+            ("temp_store", "file" if vfs else "memory"),
             ("synchronous", "full"),
             ("secure_delete", "on"),
             ("cache_size", -cache_kib),

@@ -1,0 +1,272 @@
+"""Sealed backups of the truth: consistent while others write, incremental by page, opened by the secrets of their day."""
+
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from aico.backup.file import (
+    DIGEST_KEY_BYTES,
+    BackupFile,
+    Head,
+    Keys,
+    read_backup,
+    read_head,
+    read_vault_json,
+    write_backup,
+)
+from aico.clock import Clock, from_us, to_us
+from aico.data.libsql import EncryptedLibSQLConnection
+from aico.data.libsql.page_copies import PageCopy
+from aico.data.libsql.pages import DatabaseKeys
+from aico.errors import AicoError, InvalidInput, NotFound, StorageError, Tampered, storage_error
+from aico.security.keys import Purpose
+from aico.security.keyslots import Unlocked, VaultFile, sync_folder
+
+SUFFIX = ".aicobackup"
+CHAIN_MAX = 30
+"""How many backups may build on one another: a restore reads them all, and losing one loses those after it."""
+_PROGRESS_EVERY = 256
+
+OnProgress = Callable[[int, int], object]
+"""Called with pages done and pages in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackupInfo:
+    """One backup. `parent` is the backup it builds on, None for a full one."""
+
+    path: Path
+    id: str
+    parent: str | None
+    created_at: datetime
+    pages: int
+    """Pages of the whole database."""
+    stored_pages: int
+    """Pages that this file holds; the others lie in the backups before it."""
+    size_bytes: int
+
+
+class Backups:
+    """The backups of one open vault, in the vault's own folder or in any other. Any thread may use it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        vault_file: Path,
+        unlocked: Unlocked,
+        database_keys: DatabaseKeys,
+        connection: EncryptedLibSQLConnection,
+        clock: Clock,
+    ) -> None:
+        self.folder = folder
+        self._vault_file, self._database_keys = vault_file, database_keys
+        self._connection, self._clock = connection, clock
+        self._keys = backup_keys(VaultFile.read(vault_file), unlocked)
+
+    def create(
+        self, folder: Path | str | None = None, *, full: bool = False, on_progress: OnProgress | None = None
+    ) -> BackupInfo:
+        """Back up what is committed now, while others read and write, into `folder`, else the vault's own.
+
+        The file holds only the pages that the newest backup there does not have, unless `full`. Needs as much free
+        room there as the database is large. Raises DiskFull or StorageError; no half backup is left then.
+        """
+        place = self._place(folder)
+        copy_path = place / f".new-{secrets.token_hex(8)}"
+        try:
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            parent = None if full else self._newest(place)
+            self._connection.backup_to(copy_path)
+            with PageCopy(copy_path, self._database_keys) as copy:
+                return self._write(place, copy, parent, on_progress or _silent)
+        except OSError as exc:
+            raise storage_error(exc, place, "no backup was made; the vault is as it was") from exc
+        finally:
+            copy_path.unlink(missing_ok=True)
+
+    def list(self, folder: Path | str | None = None) -> "list[BackupInfo]":
+        """This vault's backups in the folder, oldest first. Files that its keys do not open are left out."""
+        return [_info(path, head) for path, head in _heads(self._place(folder), self._keys)]
+
+    def forgotten_since(self, backup: BackupInfo) -> int:
+        """How many memories were forgotten after the backup was made: it still holds them, and brings them back."""
+        since = "SELECT count(*) FROM erasures WHERE at > ?"
+        return int(self._connection.fetch_all(since, (to_us(backup.created_at),))[0][0])
+
+    def verify(self, path: Path | str, *, on_progress: OnProgress | None = None) -> BackupInfo:
+        """Read a backup, and all it builds on, to the last byte.
+
+        Raises Tampered, NotFound if one of them is missing, StorageError. It can then not be restored.
+        """
+        chain = _chain(Path(path), self._keys)
+        for _ in _pages(chain, on_progress or _silent):
+            pass
+        return _info(chain[-1].path, chain[-1].head)
+
+    def prune(self, keep: int, folder: Path | str | None = None) -> Sequence[BackupInfo]:
+        """Delete all but the newest `keep` backups and what those build on; returns the deleted. Raises InvalidInput."""
+        if type(keep) is not int or keep < 1:
+            raise InvalidInput("keep is a whole number from 1 on; nothing was deleted", field="keep")
+        found = {info.id: info for info in self.list(folder)}
+        needed: set[str] = set()
+        for newest in list(found)[-keep:]:
+            step: str | None = newest
+            while step in found and step not in needed:
+                needed.add(step)
+                step = found[step].parent
+        doomed = [info for info in found.values() if info.id not in needed]
+        for info in reversed(doomed):  # newest first: a crash in between leaves no backup without what it builds on
+            try:
+                info.path.unlink(missing_ok=True)
+            except OSError as exc:
+                raise storage_error(exc, info.path, "it and older ones were not deleted") from exc
+        return doomed
+
+    def _place(self, folder: Path | str | None) -> Path:
+        return self.folder if folder is None else Path(folder).expanduser().absolute()
+
+    def _newest(self, place: Path) -> BackupFile | None:
+        """What the next backup may build on, if its file is still whole enough to say what it holds."""
+        heads = _heads(place, self._keys)
+        if not heads or heads[-1][1].chain >= CHAIN_MAX:
+            return None
+        with suppress(AicoError):
+            return read_backup(heads[-1][0], self._keys)
+        return None
+
+    def _write(self, place: Path, copy: PageCopy, parent: BackupFile | None, on_progress: OnProgress) -> BackupInfo:
+        if parent is not None and parent.head.page_size != copy.page_size:
+            parent = None
+        count, now = copy.page_count, self._clock.now_us()
+        raw = self._vault_file.read_bytes()
+        head = Head(
+            id=secrets.token_hex(8),
+            vault_id=VaultFile.parse(raw, self._vault_file).vault_id,
+            parent=parent.head.id if parent else None,
+            chain=parent.head.chain + 1 if parent else 0,
+            created_us=now,
+            page_size=copy.page_size,
+            page_count=count,
+            stored_pages=0,
+            digest_key=parent.head.digest_key if parent else secrets.token_bytes(DIGEST_KEY_BYTES),
+        )
+        digests = [head.digest(copy.read(number)) for number in range(1, count + 1)]
+        stored = [n for n, digest in enumerate(digests, 1) if parent is None or parent.digest_of(n) != digest]
+
+        def pages() -> Iterator[tuple[int, bytes]]:
+            for done, number in enumerate(stored):
+                if done % _PROGRESS_EVERY == 0:
+                    on_progress(done, len(stored))
+                yield number, copy.read(number)
+            on_progress(len(stored), len(stored))
+
+        head = msgspec.structs.replace(head, stored_pages=len(stored))
+        path = place / f"{from_us(now):%Y-%m-%dT%H-%M-%SZ}-{head.id}{SUFFIX}"
+        write_backup(path, vault_json=raw, head=head, digests=digests, pages=pages(), keys=self._keys)
+        return _info(path, head)
+
+
+def restore(
+    path: Path | str, folder: Path, *, unlock: Callable[[VaultFile], Unlocked], on_progress: OnProgress | None = None
+) -> BackupInfo:
+    """Make a vault in `folder`, which does not exist yet, from a backup and all it builds on.
+
+    `unlock` opens the vault.json that the backup carries, with a passphrase or recovery phrase of that day. The vault
+    is made aside, checked, and moved into place in one step. Raises InvalidInput if `folder` exists, as `verify` and
+    `unlock` do, DiskFull or StorageError; nothing is left behind then.
+    """
+    if folder.exists():
+        raise InvalidInput(
+            f"{folder} exists; a restore never overwrites", hint="name a new folder, or move it away first"
+        )
+    newest = Path(path)
+    vault_file = VaultFile.parse(read_vault_json(newest), newest)
+    unlocked = unlock(vault_file)
+    chain = _chain(newest, backup_keys(vault_file, unlocked))
+    fresh = folder.with_name(f"{folder.name}.new-{secrets.token_hex(8)}")
+    try:
+        (fresh / "data").mkdir(mode=0o700, parents=True)
+        fresh.chmod(0o700)
+        keys = DatabaseKeys({vault_file.generation: unlocked.root.for_pages()})
+        _write_database(fresh / "data" / "aico.db", chain, keys, on_progress or _silent)
+        vault_file.write(fresh / "vault.json")
+        fresh.rename(folder)
+        sync_folder(folder.parent)
+    except OSError as exc:
+        raise storage_error(exc, folder, "nothing was restored") from exc
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return _info(newest, chain[-1].head)
+
+
+def backup_keys(vault_file: VaultFile, unlocked: Unlocked) -> Keys:
+    """What seals and opens the backups of a vault, by key generation."""
+    return {vault_file.generation: unlocked.root.for_purpose(Purpose.BACKUPS)}
+
+
+def _write_database(path: Path, chain: Sequence[BackupFile], keys: DatabaseKeys, on_progress: OnProgress) -> None:
+    head = chain[-1].head
+    with PageCopy(path, keys, create_with_page_size=head.page_size) as copy:
+        for number, page in _pages(chain, on_progress):
+            copy.write(number, page)
+        copy.finish(head.page_count)
+    with EncryptedLibSQLConnection(path, keys, create=False) as restored:
+        restored.verify()
+
+
+def _pages(chain: Sequence[BackupFile], on_progress: OnProgress) -> Iterator[tuple[int, bytes]]:
+    """Every stored page of a chain, oldest backup first; raises Tampered unless together they are the newest one whole."""
+    total, done = sum(backup.head.stored_pages for backup in chain), 0
+    before: BackupFile | None = None
+    for backup in chain:
+        stored = set()
+        for number, page in backup.pages():
+            if done % _PROGRESS_EVERY == 0:
+                on_progress(done, total)
+            stored.add(number)
+            done += 1
+            yield number, page
+        for number in range(1, backup.head.page_count + 1):
+            if number not in stored and (before is None or before.digest_of(number) != backup.digest_of(number)):
+                raise Tampered(f"{backup.path.name} does not fit the backup it builds on", hint="use another backup")
+        before = backup
+    on_progress(total, total)
+
+
+def _chain(newest: Path, keys: Keys) -> "list[BackupFile]":
+    """A backup and all it builds on, oldest first. Raises NotFound if one is missing."""
+    chain = [read_backup(newest, keys)]
+    beside = {head.id: path for path, head in _heads(newest.parent, keys)} if chain[0].head.parent else {}
+    while (wanted := chain[0].head.parent) is not None:
+        if wanted not in beside or len(chain) > CHAIN_MAX:
+            raise NotFound(
+                f"{chain[0].path.name} builds on a backup that is not beside it; nothing was changed",
+                hint="bring the older files of the same folder along, or use a full backup",
+            )
+        chain.insert(0, read_backup(beside.pop(wanted), keys))
+    return chain
+
+
+def _heads(folder: Path, keys: Keys) -> "list[tuple[Path, Head]]":
+    """The backups in a folder that these keys open, oldest first."""
+    found = []
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        with suppress(StorageError, Tampered, NotFound):
+            found.append((path, read_head(path, keys)))
+    return sorted(found, key=lambda one: (one[1].created_us, one[1].chain))
+
+
+def _info(path: Path, head: Head) -> BackupInfo:
+    created = from_us(head.created_us)
+    return BackupInfo(path, head.id, head.parent, created, head.page_count, head.stored_pages, path.stat().st_size)
+
+
+def _silent(_done: int, _total: int) -> None:
+    return None

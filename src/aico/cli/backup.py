@@ -1,0 +1,154 @@
+"""`aico backup` and `aico restore`: sealed copies of the vault, made while it is in use."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aico.cli._options import Call, common
+from aico.cli._show import answer, console, day_and_time, number_of, printable, say, size
+from aico.cli._unlock import ask_hidden, at_terminal, opened
+from aico.errors import KeyringUnavailable, KeyslotMissing
+
+if TYPE_CHECKING:
+    from aico.backup import BackupInfo, OnProgress
+
+_folder_option = click.option(
+    "--to",
+    "folder",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Where the backups lie. Default: the vault's own folder `backups`; another disk is safer.",
+)
+
+
+@click.group()
+def backup() -> None:
+    """Make, check and thin out sealed backups.
+
+    A backup is one file. It opens with the passphrases and the recovery phrase of the day it was made.
+    """
+
+
+@backup.command()
+@click.option("--full", is_flag=True, help="Store every page, also those that an older backup has.")
+@_folder_option
+@common
+def create(call: Call, *, full: bool, folder: Path | None) -> None:
+    """Back up the vault, while others use it."""
+    with opened(call.home) as vault, _progress("backup") as on_progress:
+        made = vault.backups.create(folder, full=full, on_progress=on_progress)
+    answer(_document(made), lambda: say(f"{made.path}\n{_line(made)}"), as_json=call.as_json)
+
+
+@backup.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@common
+def verify(call: Call, *, file: Path) -> None:
+    """Read a backup, and all it builds on, to the last byte."""
+    with opened(call.home) as vault, _progress("verify") as on_progress:
+        whole = vault.backups.verify(file, on_progress=on_progress)
+    answer(_document(whole), lambda: say(f"Whole: {_line(whole)}"), as_json=call.as_json)
+
+
+@backup.command("list")
+@_folder_option
+@common
+def list_(call: Call, *, folder: Path | None) -> None:
+    """Show the backups of this vault, oldest first, and what of each was forgotten since."""
+    with opened(call.home) as vault:
+        found = vault.backups.list(folder)
+        forgotten = [vault.backups.forgotten_since(one) for one in found]
+    pairs = zip(found, forgotten, strict=True)
+    document = {"backups": [{**_document(one), "forgotten_since": count} for one, count in pairs]}
+
+    def show() -> None:
+        _show(found, "There is no backup here.")
+        if any(forgotten):
+            say(f"Some still hold what was forgotten since: up to {max(forgotten):,} memories.")
+            say("A restore brings it back; `aico backup prune` deletes older backups.")
+
+    answer(document, show, as_json=call.as_json)
+
+
+@backup.command()
+@click.option("--keep", type=click.IntRange(min=1), required=True, help="How many of the newest stay.")
+@_folder_option
+@common
+def prune(call: Call, *, keep: int, folder: Path | None) -> None:
+    """Delete all but the newest backups, and what those build on."""
+    with opened(call.home) as vault:
+        deleted = vault.backups.prune(keep, folder)
+    document = {"deleted": [_document(one) for one in deleted]}
+    answer(document, lambda: _show(deleted, "Nothing had to go."), as_json=call.as_json)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--to", "folder", metavar="PATH", help="The new vault's folder. Default: the one of --home.")
+@common
+def restore(call: Call, *, file: Path, folder: str | None) -> None:
+    """Make a vault from a backup.
+
+    Its folder must not exist yet: nothing is ever overwritten. It opens with the secrets of the day of the backup.
+    """
+    place = folder if folder is not None else call.home
+    with _progress("restore") as on_progress:
+        restored = _restored(file, place, on_progress)
+    answer(_document(restored), lambda: say(f"Restored: {_line(restored)}"), as_json=call.as_json)
+
+
+def _restored(file: Path, place: Path | str | None, on_progress: "OnProgress | None") -> "BackupInfo":
+    import aico
+    from aico.settings import passphrase_file
+
+    try:
+        return aico.restore(file, place, on_progress=on_progress)
+    except (KeyslotMissing, KeyringUnavailable):
+        if passphrase_file() is not None or not at_terminal():
+            raise
+    secret = ask_hidden("Passphrase or recovery phrase of that day: ")
+    return aico.restore(file, place, passphrase=secret, on_progress=on_progress)
+
+
+@contextmanager
+def _progress(what: str) -> "Iterator[Callable[[int, int], object] | None]":
+    """A bar on standard error that moves with the pages; nothing where nobody looks."""
+    screen = console(err=True)
+    if not screen.is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=screen, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _document(info: "BackupInfo") -> dict[str, Any]:
+    return {
+        "path": str(info.path),
+        "id": info.id,
+        "parent": info.parent,
+        "created_at": info.created_at,
+        "pages": info.pages,
+        "stored_pages": info.stored_pages,
+        "size_bytes": info.size_bytes,
+    }
+
+
+def _show(found: "Sequence[BackupInfo]", nothing: str) -> None:
+    for info in found:
+        say(f"{printable(info.path.name)}\n    {_line(info)}")
+    if not found:
+        say(nothing)
+
+
+def _line(info: "BackupInfo") -> str:
+    kind = "full" if info.parent is None else f"builds on {info.parent}"
+    return (
+        f"{day_and_time(info.created_at)} UTC, {size(info.size_bytes)}, "
+        f"{info.stored_pages:,} of {number_of(info.pages, 'page')}, {kind}"
+    )

@@ -1,0 +1,36 @@
+"""Backups from the command line."""
+
+from pathlib import Path
+
+from tests.cli.conftest import run, run_json
+
+
+def test_a_vault_is_backed_up_checked_and_restored(home: Path, tmp_path: Path) -> None:
+    run_json("record", "I moved to Lisbon.", "--conversation", "c")
+    made = run_json("backup", "create", "--to", str(tmp_path / "disk"))
+    assert made["parent"] is None
+    assert run_json("backup", "verify", made["path"])["id"] == made["id"]
+    assert [one["id"] for one in run_json("backup", "list", "--to", str(tmp_path / "disk"))["backups"]] == [made["id"]]
+    restored = str(tmp_path / "restored")
+    run_json("restore", made["path"], "--to", restored)
+    [hit] = run_json("--home", restored, "recall", "Lisbon")["hits"]
+    assert hit["text"] == "I moved to Lisbon."
+
+
+def test_a_restore_over_a_vault_is_refused(home: Path) -> None:
+    made = run_json("backup", "create")
+    assert run_json("restore", made["path"], exit_code=2)["error"] == "InvalidInput"
+
+
+def test_people_are_told_what_was_made(home: Path) -> None:
+    assert "There is no backup here." in run("backup", "list").stdout
+    assert "full" in run("backup", "create").stdout
+    assert "builds on" in run("backup", "create").stdout
+    assert "Nothing had to go." in run("backup", "prune", "--keep", "1").stdout
+    assert run_json("backup", "prune", "--keep", "1")["deleted"] == []
+
+
+def test_a_damaged_backup_is_a_message_and_a_code(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.aicobackup").write_bytes(b"AICObkup\x01nonsense")
+    assert run_json("backup", "verify", str(tmp_path / "bad.aicobackup"), exit_code=4)["error"] == "Tampered"
+    assert run_json("backup", "verify", str(tmp_path / "none"), exit_code=6)["error"] == "NotFound"

@@ -1,0 +1,70 @@
+"""The ways to unlock a vault, seen and changed from the command line."""
+
+from pathlib import Path
+
+from tests.cli.conftest import PASSPHRASE, FakeKeyring, Terminal, run, run_json
+
+
+def write(folder: Path, name: str, text: str) -> str:
+    (folder / name).write_text(f"{text}\n")
+    return str(folder / name)
+
+
+def test_the_list_names_every_slot_and_no_secret(home: Path) -> None:
+    [slot] = run_json("keys", "list")["keyslots"]
+    assert slot["kind"] == "passphrase"
+    shown = run("keys", "list").stdout
+    assert slot["id"] in shown
+    assert PASSPHRASE not in shown
+
+
+def test_a_second_passphrase_opens_the_vault(home: Path, passphrase_file: Path, tmp_path: Path) -> None:
+    second = write(tmp_path, "second", "for the other person")
+    assert len(run_json("keys", "add-passphrase", "--new-passphrase-file", second)["keyslots"]) == 2
+    passphrase_file.write_text("for the other person")
+    assert run_json("status")["keyslots"] == ["passphrase", "passphrase"]
+
+
+def test_a_passphrase_is_changed_from_files(home: Path, passphrase_file: Path, tmp_path: Path) -> None:
+    old, new = write(tmp_path, "old", PASSPHRASE), write(tmp_path, "new", "a longer one")
+    run_json("keys", "change-passphrase", "--old-passphrase-file", old, "--new-passphrase-file", new)
+    assert run_json("status", exit_code=3)["error"] == "WrongPassphrase"
+    passphrase_file.write_text("a longer one")
+    run_json("status")
+
+
+def test_a_passphrase_is_changed_by_hand(home: Path, passphrase_file: Path) -> None:
+    terminal = Terminal("keys", "change-passphrase")
+    for prompt, typed in (("Old", PASSPHRASE), ("New", "typed anew"), ("again", "typed anew")):
+        terminal.wait_for(prompt)
+        terminal.type(f"{typed}\n")
+    assert terminal.finish() == 0
+    assert "typed anew" not in terminal.shown
+    passphrase_file.write_text("typed anew")
+    run_json("status")
+
+
+def test_without_a_terminal_the_file_options_are_named(home: Path) -> None:
+    refused = run_json("keys", "add-passphrase", exit_code=2)
+    assert "--new-passphrase-file" in refused["hint"]
+
+
+def test_a_file_that_cannot_be_read_changes_nothing(home: Path, tmp_path: Path) -> None:
+    before = (home / "vault.json").read_bytes()
+    run_json("keys", "add-passphrase", "--new-passphrase-file", str(tmp_path / "nowhere"), exit_code=2)
+    assert (home / "vault.json").read_bytes() == before
+
+
+def test_a_slot_is_removed_but_never_the_last(home: Path, passphrase_file: Path) -> None:
+    [first] = run_json("keys", "list")["keyslots"]
+    assert run_json("keys", "remove", first["id"], exit_code=2)["error"] == "InvalidInput"
+    phrase = run_json("keys", "recovery")["recovery_phrase"]
+    run_json("keys", "remove", first["id"])
+    passphrase_file.write_text(phrase)
+    assert run_json("status")["keyslots"] == ["recovery"]
+
+
+def test_a_keyring_slot_needs_a_keyring(home: Path, fake_keyring: FakeKeyring) -> None:
+    kinds = [slot["kind"] for slot in run_json("keys", "keyring")["keyslots"]]
+    assert kinds == ["passphrase", "keyring"]
+    assert fake_keyring.kept

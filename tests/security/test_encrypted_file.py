@@ -1,0 +1,184 @@
+"""Sealed files: as `open` would behave, and never half of one."""
+
+import io
+import os
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aico.errors import FormatTooNew, InvalidInput, NotFound, StorageError, Tampered
+from aico.security.encrypted_file import MODES, EncryptedFile
+from aico.security.keys import ValueKey
+from aico.security.stream import CHUNK_BYTES
+from tests.children import run
+
+TEXT = "Liebes Tagebuch, heute war ich am Leuchtturm. 引っ越しました。\n"
+
+
+class Holder:
+    def __init__(self, key: bytes = bytes(range(32))) -> None:
+        self.keys = {1: ValueKey(key)}
+
+    def file_keys(self) -> dict[int, ValueKey]:
+        return self.keys
+
+
+KEYS = Holder()
+
+
+def written(path, text: str, mode: str = "w") -> None:
+    with EncryptedFile(path, mode, KEYS) as file:
+        file.write(text)
+
+
+def text_of(path, **options) -> str:
+    with EncryptedFile(path, "r", KEYS, **options) as file:
+        return file.read()
+
+
+def names(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@given(pieces=st.lists(st.text(max_size=40), max_size=8), more=st.text(max_size=40))
+def test_text_comes_back_and_appending_adds_to_it(tmp_path, pieces, more):
+    path = tmp_path / "diary"
+    with EncryptedFile(path, "w", KEYS) as file:
+        file.writelines(pieces)
+    whole = io.StringIO(newline=None)
+    whole.write("".join(pieces))
+    assert text_of(path) == whole.getvalue()
+    written(path, more, "a")
+    whole.write(more)
+    assert text_of(path) == whole.getvalue()
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES])
+def test_bytes_come_back_from_any_place(tmp_path, size):
+    plain = random.Random(size).randbytes(size)
+    with EncryptedFile(tmp_path / "a", "wb", KEYS) as file:
+        file.write(plain[: size // 2])
+        file.write(plain[size // 2 :])
+        assert file.tell() == size
+    chance = random.Random(1)
+    with EncryptedFile(tmp_path / "a", "rb", KEYS) as file:
+        for _ in range(40):
+            at, amount = chance.randrange(size + 2), chance.randrange(CHUNK_BYTES)
+            file.seek(at)
+            assert file.read(amount) == plain[at : at + amount]
+        file.seek(-size, io.SEEK_END)
+        assert file.read() == plain
+        assert file.verify_encryption()
+
+
+def test_lines_are_read_as_open_reads_them(tmp_path):
+    written(tmp_path / "a", TEXT * 3 + "last")
+    with EncryptedFile(tmp_path / "a", "r", KEYS) as file:
+        assert file.readline() == TEXT
+        assert list(file) == [TEXT, TEXT, "last"]
+        file.seek(0)
+        assert file.readlines() == [TEXT] * 3 + ["last"]
+
+
+def test_nothing_is_seen_before_close_and_an_exception_leaves_the_old_content(tmp_path):
+    path = tmp_path / "a"
+    written(path, "old")
+    for mode in ("w", "a"):
+        with pytest.raises(ZeroDivisionError), EncryptedFile(path, mode, KEYS) as file:
+            file.write("new " * CHUNK_BYTES)
+            assert text_of(path) == "old"
+            raise ZeroDivisionError
+        assert text_of(path) == "old"
+        assert names(tmp_path) == ["a"]
+
+
+def test_appending_to_a_damaged_file_is_refused_and_keeps_it(tmp_path):
+    path = tmp_path / "a"
+    written(path, TEXT)
+    raw = bytearray(path.read_bytes())
+    raw[60] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(Tampered):
+        EncryptedFile(path, "a", KEYS)
+    assert path.read_bytes() == raw
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_changed_or_cut_file_gives_no_byte_that_is_not_its_own(tmp_path):
+    path, plain = tmp_path / "a", random.Random(3).randbytes(2 * CHUNK_BYTES + 100)
+    with EncryptedFile(path, "wb", KEYS) as file:
+        file.write(plain)
+    raw, chance = path.read_bytes(), random.Random(5)
+    cuts = [raw[: chance.randrange(len(raw))] for _ in range(30)]
+    cuts += [raw[: 43 + (CHUNK_BYTES + 16) * number] for number in range(3)]
+    flips = [raw[:at] + bytes([raw[at] ^ 8]) + raw[at + 1 :] for at in (chance.randrange(len(raw)) for _ in range(60))]
+    for bad in [*cuts, *flips, raw + b"x", b""]:
+        path.write_bytes(bad)
+        with pytest.raises((Tampered, FormatTooNew)), EncryptedFile(path, "rb", KEYS) as file:
+            assert file.read(1) == plain[:1]
+            file.seek(0)
+            file.read()
+
+
+def test_it_opens_for_its_purpose_and_keys_alone(tmp_path):
+    written(tmp_path / "a", TEXT)
+    for keys, purpose in ((KEYS, "another"), (Holder(b"x" * 32), "default")):
+        with pytest.raises(Tampered):
+            EncryptedFile(tmp_path / "a", "r", keys, purpose)
+
+
+def test_nothing_readable_lies_on_the_disk(tmp_path):
+    written(tmp_path / "a", TEXT * 1000)
+    raw = (tmp_path / "a").read_bytes()
+    assert b"Leuchtturm" not in raw
+    assert os.stat(tmp_path / "a").st_mode & 0o077 == 0
+
+
+def test_wrong_use_is_invalid_input(tmp_path):
+    for mode in ("x", "r+", "", "rw", "br"):
+        with pytest.raises(InvalidInput):
+            EncryptedFile(tmp_path / "a", mode, KEYS)
+    for mode in MODES:
+        with pytest.raises(InvalidInput):
+            EncryptedFile(tmp_path / "a", mode)
+    with pytest.raises(NotFound):
+        EncryptedFile(tmp_path / "a", "r", KEYS)
+    with pytest.raises(StorageError):
+        EncryptedFile(tmp_path / "nowhere" / "a", "w", KEYS)
+    with pytest.raises(StorageError):
+        EncryptedFile(tmp_path, "r", KEYS)
+    written(tmp_path / "a", TEXT)
+    with EncryptedFile(tmp_path / "a", "r", KEYS) as file, pytest.raises(io.UnsupportedOperation):
+        file.write("x")
+    assert names(tmp_path) == ["a"]
+
+
+def test_closing_twice_is_fine_and_no_key_shows(tmp_path):
+    file = EncryptedFile(tmp_path / "a", "w", KEYS)
+    file.write("x")
+    assert "00010203" not in repr(vars(file))
+    file.close()
+    file.close()
+    assert file.closed
+    assert file.get_encryption_info()["size_bytes"] > 0
+
+
+def write_without_room(path: str) -> str:
+    import resource
+
+    written(path, "old")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    try:
+        with EncryptedFile(path, "w", KEYS) as file:
+            file.write("new" * 200_000)
+        return "there was room"
+    except StorageError as error:
+        return f"{type(error).__name__}, then {text_of(path)}"
+
+
+def test_without_room_the_old_content_stays(tmp_path):
+    done = run(write_without_room, str(tmp_path / "a"))
+    assert (done.error, done.value) == (None, "DiskFull, then old")
+    assert names(tmp_path) == ["a"]

@@ -1,0 +1,278 @@
+"""Backups: whole, consistent, sealed, and never in anybody's way."""
+
+import random
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+import aico
+from aico.backup import CHAIN_MAX, SUFFIX
+from aico.data.libsql.page_copies import PageCopy
+from aico.data.libsql.pages import DatabaseKeys
+from aico.errors import AicoError, FormatTooNew, InvalidInput, NotFound, StorageError, Tampered, WrongPassphrase
+from aico.security.keys import DatabaseKey
+from aico.testing import PASSPHRASE, FixedClock, cheap_settings
+from tests.children import run
+
+SECRET_TEXT = "the cormorant nests behind the lighthouse"
+
+
+def open_in(folder: Path, passphrase: str = PASSPHRASE, clock: FixedClock | None = None) -> aico.Vault:
+    return aico.open(folder, passphrase=passphrase, settings=cheap_settings(clock=clock))
+
+
+def fill(vault: aico.Vault, count: int = 300, first: int = 0) -> None:
+    vault.memory.record_many(
+        "mia",
+        [
+            aico.Message(f"turn {n} of many about {SECRET_TEXT}", conversation="c", source_id=str(n))
+            for n in range(first, first + count)
+        ],
+    )
+
+
+def texts_in(folder: Path, passphrase: str = PASSPHRASE) -> list[str]:
+    with open_in(folder, passphrase) as vault:
+        vault.connection.verify()
+        return [moment.text for moment in vault.memory.recent("mia", "c", limit=10_000)]
+
+
+@pytest.fixture
+def vault(tmp_path):
+    clock = FixedClock()
+    with open_in(tmp_path / "vault", clock=clock) as opened:
+        opened.clock = clock
+        fill(opened)
+        yield opened
+
+
+def test_a_restored_vault_holds_what_was_committed_when_the_backup_was_made(vault, tmp_path):
+    made = vault.backups.create()
+    vault.memory.record("mia", "said afterwards", conversation="c")
+    assert aico.restore(made.path, tmp_path / "restored", passphrase=PASSPHRASE).id == made.id
+    assert len(texts_in(tmp_path / "restored")) == 300
+    assert (tmp_path / "restored").stat().st_mode & 0o077 == 0
+
+
+def test_the_next_backup_holds_only_what_changed(vault, tmp_path):
+    first = vault.backups.create()
+    vault.clock.move(timedelta(hours=1))
+    vault.memory.record("mia", "one more", conversation="c")
+    second = vault.backups.create()
+    assert (first.parent, second.parent) == (None, first.id)
+    assert second.stored_pages < first.stored_pages / 2
+    aico.restore(second.path, tmp_path / "restored", passphrase=PASSPHRASE)
+    assert texts_in(tmp_path / "restored")[-1] == "one more"
+
+
+def test_a_database_that_shrank_is_restored_at_its_size(vault, tmp_path):
+    vault.backups.create()
+    vault.clock.move(timedelta(hours=1))
+    vault.memory.forget("mia", everything=True)
+    vault.connection.execute("VACUUM")
+    small = vault.backups.create()
+    aico.restore(small.path, tmp_path / "restored", passphrase=PASSPHRASE)
+    assert texts_in(tmp_path / "restored") == []
+
+
+def test_a_full_backup_stands_alone(vault, tmp_path):
+    vault.backups.create()
+    alone = vault.backups.create(tmp_path / "elsewhere")
+    full = vault.backups.create(full=True)
+    assert alone.parent is full.parent is None
+    assert alone.stored_pages == full.pages
+
+
+def test_a_chain_ends_with_a_new_full_backup(vault):
+    for _ in range(CHAIN_MAX + 2):
+        vault.clock.move(timedelta(minutes=1))
+        vault.backups.create()
+    parents = [info.parent for info in vault.backups.list()]
+    assert [place for place, parent in enumerate(parents) if parent is None] == [0, CHAIN_MAX + 1]
+    assert vault.backups.verify(vault.backups.list()[CHAIN_MAX].path)
+
+
+def test_a_backup_opens_with_the_secrets_of_its_day(vault, tmp_path):
+    phrase = vault.keys.add_recovery_phrase()
+    made = vault.backups.create()
+    vault.keys.change_passphrase(PASSPHRASE, "of a later day")
+    aico.restore(made.path, tmp_path / "by passphrase", passphrase=PASSPHRASE)
+    aico.restore(made.path, tmp_path / "by phrase", passphrase=phrase)
+    with pytest.raises(WrongPassphrase):
+        aico.restore(made.path, tmp_path / "by a later one", passphrase="of a later day")
+    assert not (tmp_path / "by a later one").exists()
+
+
+def test_a_restore_never_overwrites(vault, tmp_path):
+    made = vault.backups.create()
+    (tmp_path / "there").mkdir()
+    for place in (vault.folder, tmp_path / "there"):
+        with pytest.raises(InvalidInput):
+            aico.restore(made.path, place, passphrase=PASSPHRASE)
+    assert list((tmp_path / "there").iterdir()) == []
+
+
+def test_nothing_readable_lies_in_a_backup(vault):
+    made = vault.backups.create()
+    raw = made.path.read_bytes()
+    for needle in (SECRET_TEXT.encode(), b"cormorant", b"SQLite format 3"):
+        assert needle not in raw
+    assert not vault.audit([SECRET_TEXT]).leaks
+    assert made.path.stat().st_mode & 0o077 == 0
+
+
+def test_a_backup_made_while_others_write_is_consistent(vault, tmp_path):
+    done = threading.Event()
+
+    def write() -> None:
+        batch = 1
+        while not done.is_set():
+            fill(vault, 100, batch * 1000)
+            batch += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    made = [vault.backups.create(full=number == 0) for number in range(6)]
+    done.set()
+    writer.join()
+    for number, info in enumerate(made):
+        aico.restore(info.path, tmp_path / str(number), passphrase=PASSPHRASE)
+        assert len(texts_in(tmp_path / str(number))) % 100 == 0
+
+
+def test_a_missing_link_is_named_and_nothing_restored(vault, tmp_path):
+    first = vault.backups.create()
+    vault.clock.move(timedelta(hours=1))
+    fill(vault, 5, 5000)
+    second = vault.backups.create()
+    first.path.unlink()
+    with pytest.raises(NotFound):
+        vault.backups.verify(second.path)
+    with pytest.raises(NotFound):
+        aico.restore(second.path, tmp_path / "restored", passphrase=PASSPHRASE)
+    assert not (tmp_path / "restored").exists()
+    assert vault.backups.create(full=True)
+
+
+def test_prune_keeps_the_newest_and_what_they_build_on(vault):
+    made = []
+    for number in range(6):
+        vault.clock.move(timedelta(hours=1))
+        fill(vault, 5, 1000 * (number + 1))
+        made.append(vault.backups.create(full=number in (0, 3)))
+    assert [info.id for info in vault.backups.prune(2)] == [info.id for info in made[:3]]
+    assert vault.backups.prune(2) == []
+    assert all(vault.backups.verify(info.path) for info in vault.backups.list())
+    for keep in (0, -1, "2", True):
+        with pytest.raises(InvalidInput):
+            vault.backups.prune(keep)
+
+
+def test_backups_of_another_vault_in_the_same_folder_are_left_alone(vault, tmp_path):
+    with open_in(tmp_path / "other") as other:
+        theirs = other.backups.create(tmp_path / "shared")
+        ours = vault.backups.create(tmp_path / "shared")
+        assert ours.parent is None
+        assert [info.id for info in vault.backups.list(tmp_path / "shared")] == [ours.id]
+        with pytest.raises(Tampered):
+            vault.backups.verify(theirs.path)
+        vault.backups.prune(1, tmp_path / "shared")
+        assert theirs.path.exists()
+
+
+def damages(raw: bytes) -> list[bytes]:
+    """The attack: change a bit anywhere, cut it anywhere, put something behind it."""
+    chance = random.Random(7)
+    places = [chance.randrange(len(raw)) for _ in range(60)] + list(range(20)) + [len(raw) - 1]
+    flipped = [raw[:at] + bytes([raw[at] ^ 1 << chance.randrange(8)]) + raw[at + 1 :] for at in places]
+    cut = [raw[: chance.randrange(len(raw))] for _ in range(20)]
+    return [*flipped, *cut, b"", raw + b"\0", raw + raw]
+
+
+def test_a_changed_byte_is_refused_and_nothing_restored(vault, tmp_path):
+    made = vault.backups.create()
+    raw = made.path.read_bytes()
+    for number, bad in enumerate(damages(raw)):
+        file = tmp_path / f"{number}{SUFFIX}"
+        file.write_bytes(bad)
+        with pytest.raises((Tampered, FormatTooNew, WrongPassphrase)):
+            aico.restore(file, tmp_path / "restored", passphrase=PASSPHRASE)
+        assert not (tmp_path / "restored").exists()
+    assert not list(tmp_path.glob("*.new-*"))
+
+
+def test_another_vaults_vault_json_in_front_does_not_open_the_stream(vault, tmp_path):
+    """The attack: put a vault.json with a known passphrase in front of somebody's sealed stream."""
+    with open_in(tmp_path / "mine", "known to me") as mine:
+        raw_mine = mine.backups.create().path.read_bytes()
+    raw = vault.backups.create().path.read_bytes()
+    size, size_mine = (int.from_bytes(one[9:13], "big") for one in (raw, raw_mine))
+    forged = tmp_path / f"forged{SUFFIX}"
+    forged.write_bytes(raw_mine[: 13 + size_mine] + raw[13 + size :])
+    with pytest.raises(Tampered):
+        aico.restore(forged, tmp_path / "restored", passphrase="known to me")
+
+
+def test_a_hostile_key_derivation_in_a_backup_is_refused_before_memory_is_taken(vault, tmp_path):
+    made = vault.backups.create()
+    raw = made.path.read_bytes()
+    size = int.from_bytes(raw[9:13], "big")
+    hostile = raw[13 : 13 + size].replace(b'"memory_kib": 64', b'"memory_kib": 4000000000')
+    bad = tmp_path / f"bad{SUFFIX}"
+    bad.write_bytes(raw[:9] + len(hostile).to_bytes(4, "big") + hostile + raw[13 + size :])
+    with pytest.raises(Tampered):
+        aico.restore(bad, tmp_path / "restored", passphrase=PASSPHRASE)
+
+
+def backup_without_room(folder: str) -> str:
+    import resource
+
+    with open_in(Path(folder)) as vault:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, resource.RLIM_INFINITY))
+        try:
+            vault.backups.create()
+            return "there was room"
+        except StorageError:
+            pass
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        left = [path.name for path in vault.backups.folder.iterdir()]
+        vault.backups.create()
+        return f"left: {left}"
+
+
+def test_without_room_there_is_no_half_backup_and_it_works_again_with_room(vault, tmp_path):
+    vault.close()
+    done = run(backup_without_room, str(tmp_path / "vault"))
+    assert done.error is None, done
+    assert done.value == "left: []"
+
+
+def test_what_is_no_backup_is_a_typed_error(vault, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text").write_text("not a backup")
+    for place in (tmp_path / "nowhere", tmp_path / "folder", tmp_path / "text"):
+        with pytest.raises(AicoError):
+            vault.backups.verify(place)
+        with pytest.raises(AicoError):
+            aico.restore(place, tmp_path / "restored", passphrase=PASSPHRASE)
+
+
+def test_the_page_that_sqlite_never_writes_is_passed_over(tmp_path):
+    keys = DatabaseKeys({1: DatabaseKey(b"k" * 32)})
+    size, lock_page = 1 << 16, (1 << 30) // (1 << 16) + 1
+    with PageCopy(tmp_path / "sparse.db", keys, create_with_page_size=size) as copy:
+        copy.write(1, b"SQLite format 3\0" + b"\0\1" + bytes(size - 32 - 18))
+        copy.write(lock_page + 1, b"x" * (size - 32))
+        copy.write(lock_page, bytes(size - 32))
+        assert copy.read(lock_page) == bytes(size - 32)
+        assert copy.read(lock_page + 1) == b"x" * (size - 32)
+
+
+def test_it_is_said_how_much_of_a_backup_was_forgotten_since(vault):
+    made = vault.backups.create()
+    assert vault.backups.forgotten_since(made) == 0
+    vault.clock.move(timedelta(hours=1))
+    gone = vault.memory.forget("mia", about="lighthouse")
+    assert vault.backups.forgotten_since(made) == len(gone.messages) == 300
