@@ -123,9 +123,11 @@ def test_into_a_vault_with_content_it_merges_without_duplicates(vault):
 
 
 def test_it_can_come_back_under_another_name(vault):
+    vault.connection.execute("UPDATE users SET full_name = 'Maria Silva' WHERE name = 'mia'")
     raw = exported(vault)
     with temporary_vault() as other:
         assert other.import_(io.BytesIO(raw), "maria").bad == []
+        assert other.users.list_profiles()[0].full_name == "Maria Silva"
         assert [user.name for user in other.users.list_profiles()] == ["maria"]
         assert len(other.memory.recent("maria", "c1")) == 2
         other.memory.record("maria", "x", conversation="c1", source_id="m1")
@@ -203,6 +205,13 @@ def test_a_cut_export_is_noticed_and_the_whole_one_adds_the_rest(vault):
             other.import_(io.BytesIO(b"".join(raw.splitlines(keepends=True)[:-3])))
         other.import_(io.BytesIO(raw))
         assert exported(other) == raw
+
+
+@pytest.mark.parametrize("end", [b'"many"', b"[1]", b"null", b"1e3", b"-1"])
+def test_a_last_line_that_makes_no_sense_is_a_file_that_is_not_whole(vault, end):
+    raw = exported(vault).rpartition(b'"records":')[0] + b'"records":' + end + b"}"
+    with temporary_vault() as other, pytest.raises(BadRecord, match="not whole"):
+        other.import_(io.BytesIO(raw))
 
 
 def test_a_newer_export_and_a_kind_not_known_are_told(vault):

@@ -179,7 +179,8 @@ class _Restoring:
     def _restore(self, record: Record) -> None:
         name = record.get("kind")
         if name == "end":
-            self.promised = record.get("records")
+            promised = record.get("records")
+            self.promised = promised if isinstance(promised, int) else None
             return
         self.records += 1
         table = self.tables.get(name) if isinstance(name, str) else None
@@ -215,6 +216,11 @@ class _Restoring:
         else:
             self.same_ids = False
             self.user_id = self.users.ensure(self.user)
+            if known is None:
+                self.connection.execute(
+                    "UPDATE users SET full_name = ?, nickname = ?, time_zone = ? WHERE id = ?",
+                    (row["full_name"], row["nickname"], row["time_zone"], self.user_id),
+                )
         row["id"] = self.user_id
 
     def _rename(self, kind: Kind, row: RowValues) -> None:
