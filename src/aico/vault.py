@@ -4,12 +4,12 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Literal, Self
 
 from aico.ai.extraction import Extraction
 from aico.ai.memory.erasure import Eraser
@@ -38,8 +38,11 @@ from aico.data.row_ids import NaturalIds
 from aico.data.user import UserService
 from aico.errors import InvalidInput, KeyslotMissing, NotFound, UnlockError, storage_error
 from aico.health import Finding, Status, examine, status_of
-from aico.portability.jsonl import ImportReport, import_jsonl
-from aico.security.keys import Passphrase, Purpose
+from aico.portability.export import ExportReport, export_jsonl, new_file
+from aico.portability.importing import How, Importer, Kind, Progress
+from aico.portability.markdown import export_markdown
+from aico.portability.report import ImportReport
+from aico.security.keys import NaturalKey, Passphrase, Purpose, RootKey
 from aico.security.keyslots import Unlocked, VaultFile, sync_folder
 from aico.settings import CONFIG_FILE, Settings, load_settings, passphrase_file, vault_folder
 from aico.user_erasure import UserErasure, erase_user
@@ -156,6 +159,8 @@ class Vault:
             self.keys = VaultKeys(
                 folder / VAULT_FILE, unlocked.root, self.connection, audit_log=self.audit_log, cost=settings.kdf
             )
+            self._natural_ids = natural_ids
+            self._naming_keys = _NamingKeys(folder / VAULT_FILE, unlocked.root, self.connection, natural_ids)
             self.users = UserService(self.connection, natural_ids=natural_ids, ids=ids, audit_log=self.audit_log)
             self.sessions = AuthSessions(self.connection, audit_log=self.audit_log, ids=ids)
             self.pins = Pins(
@@ -237,18 +242,51 @@ class Vault:
         return search_for_leaks([self.folder, *used_temporary_places()], wanted)
 
     def import_(
-        self, file: Path | str, user: str, *, skip_bad: bool = False, return_forgotten: bool = False
+        self,
+        file: Path | str | BinaryIO,
+        user: str | None = None,
+        *,
+        fallback_user: str | None = None,
+        kind: Kind | None = None,
+        skip_bad: bool = False,
+        return_forgotten: bool = False,
+        on_progress: Progress | None = None,
     ) -> ImportReport:
-        """Record the messages of a JSON Lines file (`aico.portability.jsonl`). Raises BadRecord, NotFound or as `record`."""
-        try:
-            with Path(file).open("rb") as opened:
-                return import_jsonl(self.memory, user, opened, skip_bad=skip_bad, return_forgotten=return_forgotten)
-        except FileNotFoundError:
-            raise NotFound(f"there is no file {file}; nothing was imported") from None
-        except OSError as exc:
-            raise storage_error(
-                exc, Path(file), "what was read before is imported, and is recognised next time"
-            ) from exc
+        """Import chats from a file, ZIP archive or folder: ChatGPT's or Claude's export, JSON Lines, or our own export.
+
+        `kind` ("chatgpt", "claude", "jsonl", "aico") is seen from the content where it is not given; without
+        `user` our own export is its own user's, anything else the `fallback_user`'s. `on_progress` gets bytes read and bytes in all. Raises NotFound, BadRecord, InvalidInput
+        or as `record`; what was read before is kept, and importing again adds only the rest.
+        """
+        importer = Importer(
+            self.connection, self.memory, self.users, self.conversations, self._natural_ids, self._naming_keys
+        )
+        return importer.run(file, How(user, fallback_user, kind, skip_bad, return_forgotten), on_progress)
+
+    def export(
+        self,
+        file: Path | str | BinaryIO,
+        user: str,
+        *,
+        format: Literal["jsonl", "markdown"] = "jsonl",
+        on_progress: Callable[[int], object] | None = None,
+    ) -> ExportReport:
+        """Write one person's whole memory **in the clear**: JSON Lines that `import_` reads back, or Markdown.
+
+        `file` is a new file, readable by its owner alone, or an open binary file. `on_progress` gets the number of
+        records written. Raises NotFound for a user, InvalidInput if the file exists, DiskFull or StorageError.
+        """
+        if format not in ("jsonl", "markdown"):
+            raise InvalidInput('format is "jsonl" or "markdown"; nothing was written', field="format")
+        user_id = self.users.find(user)
+        if user_id is None:
+            raise NotFound("there is no user of this name; nothing was written")
+        if isinstance(file, str | Path):
+            with new_file(Path(file).expanduser().absolute()) as opened:
+                return self.export(opened, user, format=format, on_progress=on_progress)
+        if format == "markdown":
+            return export_markdown(self.connection, user_id, file, on_progress=on_progress)
+        return export_jsonl(self.connection, user_id, file, naming_key=self._natural_ids.key, on_progress=on_progress)
 
     def erase_user(self, name: str) -> UserErasure:
         """Erase a person: everything remembered, then profile, PIN, sessions and relationships. The name is free again.
@@ -299,6 +337,26 @@ def _retention(settings: Settings) -> Retention:
         rows_max=int(settings.log_rows_max),
         size_max_bytes=int(settings.log_size_max_mib) * 1024 * 1024,
     )
+
+
+class _NamingKeys:
+    """Lets an empty vault go on where another ended: under the key that names its rows."""
+
+    def __init__(self, path: Path, root: RootKey, connection: EncryptedLibSQLConnection, ids: NaturalIds) -> None:
+        self._path, self._root, self._connection, self._ids = path, root, connection, ids
+
+    def adopt(self, key: NaturalKey) -> None:
+        """Make `key` the vault's own if nothing in it has a name yet; otherwise nothing happens.
+
+        No other process may have the vault open: it would go on naming by the old key.
+        """
+        with self._connection.exclusive():  # nobody records between the look and the change
+            if any(self._connection.fetch_one(f"SELECT 1 FROM {table}") for table in ("users", "erasures")):
+                return
+            current = VaultFile.read(self._path)
+            current.verified(self._root)
+            current.with_natural_key(self._root, key).write(self._path)
+            self._ids.adopt(key)
 
 
 def _passphrase_from_file() -> Passphrase | None:

@@ -142,3 +142,13 @@ def test_writers_lose_nothing_and_meet_no_error() -> None:
     assert report["errors"] == {}
     assert sum(report["by_process"]) == report["records"] > 0
     assert_says_where_it_ran(report)
+
+
+def test_arrival_brings_everything_in_once_and_leaves_nothing_readable() -> None:
+    report = run_bench("arrival", "--n", "400")
+    assert (report["added"], report["repeated"], report["messages_after_resume"]) == (400, 0, 400)
+    assert report["killed_kept"] + report["resumed_added"] == 400
+    assert (report["canary_hits"], report["round_trip_identical"]) == (0, True)
+    assert report["control_hits"] > 0
+    assert report["progress_steps"] > 1
+    assert_says_where_it_ran(report)

@@ -24,7 +24,9 @@ def written(path: Path, *lines: str) -> str:
 
 def test_a_file_is_imported_once_however_often_it_is_given(home: Path, tmp_path: Path) -> None:
     file = written(tmp_path / "talk.jsonl", *map(line, range(20)))
-    assert run_json("import", file) == {"added": 20, "repeated": 0, "forgotten": 0, "bad": [], "ignored_fields": {}}
+    report = run_json("import", file)
+    assert (report["format"], report["added"], report["repeated"], report["bad"]) == ("jsonl", 20, 0, [])
+    assert (report["forgotten"], report["ignored_fields"], report["left_out"]) == (0, {}, {})
     assert run_json("import", "-", input=Path(file).read_bytes())["repeated"] == 20
     assert run_json("status")["rows"]["messages"] == 20
 
@@ -111,6 +113,10 @@ def recorded() -> int:
         return vault.status().rows["messages"]
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xff\xfe\x00", b"[" * 100_000])
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xff\xfe\x00", b"{" * 100_000])
 def test_files_that_are_not_json_lines_end_in_a_report(home: Path, content: bytes) -> None:
     assert run_json("import", "-", "--skip-bad", input=content)["added"] == 0
+
+
+def test_a_list_of_something_else_is_refused(home: Path) -> None:
+    assert run_json("import", "-", "--skip-bad", input=b"[" * 100_000, exit_code=2)["error"] == "InvalidInput"

@@ -77,6 +77,23 @@ def test_a_bad_line_is_reported_by_number_and_field_and_those_before_it_are_kept
     assert (report.added, report.repeated, [(one.line, one.field) for one in report.bad]) == (1, 1, [(3, field)])
 
 
+def test_a_line_too_long_and_a_disk_that_fails_keep_the_lines_before(memory, monkeypatch):
+    monkeypatch.setattr("aico.portability.jsonl.LINE_MAX_BYTES", 200)
+    with pytest.raises(BadRecord, match="longer than"):
+        import_jsonl(memory, "nell", lines(GOOD, {**GOOD, "text": "x" * 300}))
+    assert len(memory.recent("nell", "c")) == 1
+
+    class Failing(io.BytesIO):
+        def readline(self, size=-1):
+            if self.tell() > 0:
+                raise OSError("the disk is gone")
+            return super().readline(size)
+
+    with pytest.raises(OSError, match="gone"):
+        import_jsonl(memory, "nell", Failing(lines({**GOOD, "text": "second"}).getvalue()))
+    assert len(memory.recent("nell", "c")) == 2
+
+
 def test_keys_that_mean_nothing_are_counted_and_not_lost_in_silence(memory):
     report = import_jsonl(memory, "nell", lines({**GOOD, "mood": "sunny"}, {**GOOD, "mood": "rain", "souce_id": "t"}))
     assert report.ignored_fields == {"mood": 2, "souce_id": 1}

@@ -22,7 +22,11 @@ COMMANDS = {
     "forget": ("aico.cli.forgetting:forget", "Forget for good, with a receipt."),
     "facts": ("aico.cli.facts:facts", "See, correct, mark and review the facts about a person."),
     "album": ("aico.cli.album:album", "Turn the pages: by day, by tag, by what you marked."),
-    "import": ("aico.cli.importing:import_", "Record the messages of a JSON Lines file."),
+    "import": (
+        "aico.cli.importing:import_",
+        "Bring in chats: ChatGPT's or Claude's export, JSON Lines, or our own export.",
+    ),
+    "export": ("aico.cli.exporting:export", "Write one person's whole memory to a file that anybody can read."),
     "backup": ("aico.cli.backup:backup", "Make, check and thin out sealed backups."),
     "restore": ("aico.cli.backup:restore", "Make a vault from a backup."),
     "db": ("aico.cli.db:db", "Look at the database, and take its schemas up and down."),

@@ -82,7 +82,9 @@ class ConversationRepository:
         """
         several = len(messages) > 1
         checked = [_checked_in_place(message, number, several=several) for number, message in enumerate(messages)]
-        conversations = {name: self._ensure_conversation(user_id, name) for name in {m.conversation for m in checked}}
+        conversations = {
+            name: self._ensure_conversation(user_id, name) for name in dict.fromkeys(m.conversation for m in checked)
+        }
         recorded = []
         for number, message in enumerate(checked):
             recorded.append(self._add_one(user_id, conversations[message.conversation], message, return_forgotten))
@@ -109,6 +111,20 @@ class ConversationRepository:
     def conversation_id(self, user_id: bytes, name: str) -> bytes:
         """The id that a conversation of this name has or would have."""
         return self._natural_ids.conversation(user_id, checked_name(name, field="conversation"))
+
+    def set_title(self, user_id: bytes, name: str, title: str) -> bool:
+        """Give a conversation a title, unless it has one or no message; whether it was given. Call it inside a transaction.
+
+        Raises InvalidInput. A title comes from elsewhere, so it never takes the place of the one a person gave, and
+        nothing of a forgotten conversation comes back with it.
+        """
+        return bool(
+            self._connection.execute(
+                "UPDATE conversations SET title = ? WHERE id = ? AND user_id = ? AND title IS NULL "
+                "AND EXISTS (SELECT 1 FROM messages m WHERE m.conversation_id = conversations.id)",
+                (checked_text(title, field="title"), self.conversation_id(user_id, name), user_id),
+            ).rowcount
+        )
 
     def _ensure_conversation(self, user_id: bytes, name: str) -> bytes:
         conversation_id = self._natural_ids.conversation(user_id, name)

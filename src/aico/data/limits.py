@@ -19,7 +19,7 @@ def checked_text(text: str, *, field: str = "text", consequence: str = "nothing 
 def checked_name(name: str, *, field: str) -> str:
     """A name in Unicode's NFC. Raises InvalidInput if it is empty, over 4,096 bytes or holds control characters."""
     _check(name, field, NAME_MAX_BYTES)
-    if not name.strip() or any(unicodedata.category(letter) == "Cc" for letter in name):
+    if not name.strip() or (not name.isprintable() and any(unicodedata.category(letter) == "Cc" for letter in name)):
         problem = f"{field} is empty or holds control characters; nothing was written"
         raise InvalidInput(problem, hint="use a printable name", field=field)
     return unicodedata.normalize("NFC", name)

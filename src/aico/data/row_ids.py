@@ -23,6 +23,15 @@ class NaturalIds:
     def __init__(self, key: NaturalKey) -> None:
         self._key = key
 
+    def adopt(self, key: NaturalKey) -> None:
+        """Name everything by another key from now on: only while there is nothing yet that has a name."""
+        self._key = key
+
+    @property
+    def key(self) -> NaturalKey:
+        """The naming key, which goes with an export."""
+        return self._key
+
     def user(self, name: str, generation: int) -> bytes:
         """A person, by short name; a name that was erased begins again with the next generation."""
         return self._id(b"users", (same_name(name), generation))

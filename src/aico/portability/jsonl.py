@@ -12,9 +12,8 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, BinaryIO, Self
+from typing import Annotated, BinaryIO
 
 import msgspec
 
@@ -22,37 +21,12 @@ from aico.ai.memory.manager import MemoryManager
 from aico.data.conversations import Message, Outcome, checked_message
 from aico.data.limits import TEXT_MAX_BYTES
 from aico.errors import InvalidInput
+from aico.portability.report import BadRecord, ImportReport
 
-BATCH = 1000
-"""Lines recorded in one transaction: what a kill can cost to do again."""
+BATCH, BATCH_BYTES = 1000, 16 * 1024 * 1024
+"""Lines, and characters of their texts, recorded in one transaction: what a kill can cost to do again."""
 LINE_MAX_BYTES = 6 * TEXT_MAX_BYTES + 65_536  # JSON may write one byte of text as \u00XX
 _FIELD = re.compile(r"`\$\.(\w+)|field `(\w+)`")
-
-
-class BadRecord(InvalidInput):
-    """A line that is not a message; `line` counts from 1, `field` is empty where the whole line is meant."""
-
-    def __init__(self, line: int, field: str, problem: str) -> None:
-        where = f"line {line}, field {field}" if field else f"line {line}"
-        super().__init__(
-            f"{where}: {problem}", hint="correct the line and import again, or skip such lines with --skip-bad"
-        )
-        self.line, self.field, self.problem = line, field, problem
-
-    def __reduce__(self) -> tuple[type[Self], tuple[int, str, str]]:
-        return type(self), (self.line, self.field, self.problem)
-
-
-@dataclass
-class ImportReport:
-    """What an import did. Every good line is in exactly one of the first three counts."""
-
-    added: int = 0
-    repeated: int = 0
-    forgotten: int = 0
-    bad: list[BadRecord] = field(default_factory=list)
-    ignored_fields: Counter[str] = field(default_factory=Counter)
-    """Keys that mean nothing here, with how many lines had them."""
 
 
 class _Line(msgspec.Struct):
@@ -69,28 +43,33 @@ def import_jsonl(
     user: str,
     file: BinaryIO,
     *,
+    report: ImportReport | None = None,
     skip_bad: bool = False,
     return_forgotten: bool = False,
     on_progress: Callable[[int], object] | None = None,
 ) -> ImportReport:
     """Record every line of `file` for `user`, reading it once, in memory of one batch and 16 bytes a line.
 
-    `on_progress` gets the number of bytes read so far. Killed at any moment, the next run goes on: what was recorded
+    Counts are added to `report` where one is given. `on_progress` gets the number of bytes read so far. Killed at any moment, the next run goes on: what was recorded
     is recognised. Raises BadRecord at the first line that is not a message, unless `skip_bad`; the lines before it
     are recorded then, and importing the mended file adds only the rest.
     """
-    report, batch = ImportReport(), list[Message]()
-    for record in _records(file, report.ignored_fields, on_progress):
-        if isinstance(record, Message):
-            batch.append(record)
-        elif skip_bad:
-            report.bad.append(record)
-        else:
-            _record(memory, user, batch, report, return_forgotten)
-            raise record
-        if len(batch) == BATCH:
-            _record(memory, user, batch, report, return_forgotten)
-            batch = []
+    report, batch, size = ImportReport() if report is None else report, list[Message](), 0
+    try:
+        for record in _records(file, report.ignored_fields, on_progress):
+            if isinstance(record, Message):
+                batch.append(record)
+                size += len(record.text)
+            elif skip_bad:
+                report.bad.append(record)
+            else:
+                raise record
+            if len(batch) == BATCH or size > BATCH_BYTES:
+                full, batch, size = batch, [], 0
+                _record(memory, user, full, report, return_forgotten)
+    except (InvalidInput, OSError):  # a bad line, or a file that cannot be read on: what was read is not lost
+        _record(memory, user, batch, report, return_forgotten)
+        raise
     _record(memory, user, batch, report, return_forgotten)
     return report
 

@@ -219,6 +219,11 @@ class VaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "this machine's keyring does not open the vault; nothing was changed", hint="use the passphrase"
         )
 
+    def with_natural_key(self, root: RootKey, natural: NaturalKey) -> Self:
+        """The document with another key of natural ids: for a vault that holds nothing named by the old one."""
+        sealed = self._sealer(root, Purpose.VALUES).seal(natural.reveal(), bound_to=("natural key", self.vault_id))
+        return msgspec.structs.replace(self, natural_key=sealed)._sealed(root)
+
     def _with_slot(
         self,
         kind: SlotKind,

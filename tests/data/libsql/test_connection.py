@@ -616,6 +616,29 @@ def test_a_log_instant_that_is_none_is_invalid_input(tmp_path, nonsense):
         assert conn.fetch_all("SELECT * FROM logs") == []
 
 
+def test_a_snapshot_sees_one_moment_however_long_it_reads(connection):
+    connection.execute_many("INSERT INTO t VALUES (?, ?)", [(number, "before") for number in range(500)])
+    with connection.snapshot() as rows:
+        reading = rows("SELECT a, b FROM t ORDER BY a")
+        assert next(reading)["b"] == "before"
+        connection.execute("UPDATE t SET b = 'after'")
+        connection.execute("INSERT INTO t VALUES (1000, 'after')")
+        assert {row["b"] for row in reading} == {"before"}
+        assert [tuple(row) for row in rows("SELECT count(*) FROM t WHERE b = ?", ("after",))] == [(0,)]
+        assert list(rows("SELECT a FROM t WHERE a > 10000")) == []
+    assert connection.fetch_one("SELECT count(*) FROM t WHERE b = 'after'") == (501,)
+
+
+def test_a_snapshot_does_not_write_and_gives_back_its_reader(connection):
+    with pytest.raises(AicoError), connection.snapshot() as rows:
+        list(rows("INSERT INTO t VALUES (1, 1)"))
+    with pytest.raises(KeyError), connection.snapshot() as rows:
+        next(rows("SELECT 1 UNION SELECT 2"))
+        raise KeyError("the caller's own")
+    connection.execute("INSERT INTO t VALUES (1, 1)")
+    assert connection.fetch_one("SELECT count(*) FROM t") == (1,)
+
+
 def test_damage_in_a_free_page_is_told_too(tmp_path):
     """The attack: change a page that no table uses any more; what was forgotten may still be wanted from a copy of it."""
     make(tmp_path / "a.db", 400)

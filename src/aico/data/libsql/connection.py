@@ -43,6 +43,7 @@ Engine = Literal["sqlite", "libsql"]
 T = TypeVar("T")
 
 _ROWS_AT_ONCE = 1000
+_ROWS_STREAMED = 100
 _PAGES_AT_ONCE = 2000
 _LOG_WAIT_S = 2.0  # for readers of other processes that still use the log
 _READS = frozenset({"SELECT", "VALUES", "EXPLAIN"})
@@ -172,6 +173,38 @@ class LibSQLConnection:
             return self._on_right_connection(run, sql, parameters)
         with self._usable(), self._readers.borrow() as reader:
             return run(reader, sql, parameters)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Callable[..., Iterator[Row]]]:
+        """`rows(sql, parameters=())` that streams, and sees one committed moment throughout the block.
+
+        Writers go on meanwhile; until the block ends the log cannot be emptied.
+        """
+        self._check_usable()
+
+        def rows(sql: str, parameters: Parameters = ()) -> Iterator[Row]:
+            with self._translated:
+                cursor = _guarded_cursor(reader, sql)
+                cursor.execute(sql, parameters)
+                try:
+                    row = row_type(cursor.get_description())
+                except apsw.ExecutionCompleteError:
+                    return
+            while some := self._next_rows(cursor):
+                yield from map(row, some)
+
+        with self._readers.borrow() as reader:
+            with self._translated:
+                reader.execute("BEGIN")
+            try:
+                yield rows
+            finally:
+                with self._translated:
+                    reader.execute("ROLLBACK")
+
+    def _next_rows(self, cursor: apsw.Cursor) -> list[tuple[Value, ...]]:
+        with self._translated:
+            return list(islice(cursor, _ROWS_STREAMED))
 
     @property
     def in_transaction(self) -> bool:
