@@ -17,12 +17,16 @@ from aico.audit import AuditReport, sampled_content, search_for_leaks, used_temp
 from aico.clock import IdSource
 from aico.data.change_feed import ChangeFeed
 from aico.data.conversations import ConversationRepository
+from aico.data.devices import DeviceRepository
 from aico.data.facts import FactRepository
+from aico.data.feedback import FeedbackRepository
 from aico.data.libsql import EncryptedLibSQLConnection
 from aico.data.libsql.pages import DatabaseKeys
 from aico.data.libsql.registry import SchemaRegistry
 from aico.data.logs import LogRepository
+from aico.data.preferences import PreferenceRepository
 from aico.data.row_ids import NaturalIds
+from aico.data.sessions import SessionRepository
 from aico.data.user import UserService
 from aico.errors import InvalidInput, KeyslotMissing, NotFound, UnlockError, storage_error
 from aico.health import Finding, Status, examine, status_of
@@ -79,8 +83,8 @@ def open_vault(
 class Vault:
     """An open vault, and a context manager. Any thread may use it; a forked child must open its own.
 
-    `memory` is the door; `users`, `conversations`, `facts` and `logs` are the repositories below it, `views` what is
-    derived from them, `keys` the ways to unlock it.
+    `memory` is the door; `users`, `conversations`, `facts`, `feedback`, `preferences`, `devices`, `sessions` and `logs`
+    are the repositories below it, `views` what is derived from them, `keys` the ways to unlock it.
     """
 
     def __init__(self, folder: Path, vault_file: VaultFile, unlocked: Unlocked, settings: Settings) -> None:
@@ -102,6 +106,10 @@ class Vault:
             self.conversations = ConversationRepository(self.connection, natural_ids=natural_ids, ids=ids)
             self.facts = FactRepository(self.connection, ids=ids)
             self.logs = LogRepository(self.connection, clock=settings.clock)
+            self.feedback = FeedbackRepository(self.connection, users=self.users, natural_ids=natural_ids, ids=ids)
+            self.preferences = PreferenceRepository(self.connection, users=self.users, natural_ids=natural_ids, ids=ids)
+            self.sessions = SessionRepository(self.connection, users=self.users, natural_ids=natural_ids, ids=ids)
+            self.devices = DeviceRepository(self.connection, folder=folder, ids=ids)
             semantic = SemanticMemoryStore(
                 self.connection,
                 feed=ChangeFeed(self.connection),
@@ -124,6 +132,7 @@ class Vault:
                 users=self.users,
                 conversations=self.conversations,
                 facts=self.facts,
+                preferences=self.preferences,
                 semantic=semantic,
                 eraser=eraser,
                 clock=settings.clock,

@@ -3,11 +3,13 @@
 import pytest
 
 from aico.data.libsql.registry import SchemaRegistry
-from aico.data.schemas.core import CORE_SCHEMA
 from tests.data.libsql.cases import sealed
 
-CAPTURED = [table for step in CORE_SCHEMA.values() for table in step.captures]
+SCHEMAS = SchemaRegistry.get_core_schemas()
+CAPTURED = [table for schema in SCHEMAS for step in schema.definitions.values() for table in step.captures]
 OURS = {"schema_history", "change_feed"}
+THIS_DEVICES_OWN = {"session_metadata", "sensitive_feedback", "tasks", "task_executions"}
+"""What no change feed names, so that it never leaves this device."""
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def test_all_tables_with_an_id_are_captured(connection):
         for table in tables
         if any(name == "id" and value == b"\x01" for name, value in columns_of(connection, table))
     }
-    assert with_id - set(CAPTURED) == {"session_metadata"}  # live sessions are this device's own
+    assert with_id - set(CAPTURED) == THIS_DEVICES_OWN
     assert set(CAPTURED) <= with_id
 
 
@@ -137,11 +139,12 @@ def test_an_id_is_there_once(connection):
 
 def test_rolling_every_version_back_leaves_only_the_history_and_forward_works_again(connection):
     forward = everything(connection)
-    for number in sorted(CORE_SCHEMA, reverse=True):
-        with connection.transaction():
-            for statement in CORE_SCHEMA[number].rollback_statements:
-                connection.execute(statement)
-            connection.execute("DELETE FROM schema_history WHERE schema = 'core' AND version = ?", (number,))
+    for schema in reversed(SCHEMAS):
+        for number in sorted(schema.definitions, reverse=True):
+            with connection.transaction():
+                for statement in schema.definitions[number].rollback_statements:
+                    connection.execute(statement)
+                connection.execute("DELETE FROM schema_history WHERE schema = ? AND version = ?", (schema.name, number))
     assert {name for _, name, _ in everything(connection)} <= OURS
     SchemaRegistry.apply_core_schemas(connection)
     assert everything(connection) == forward

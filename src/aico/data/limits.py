@@ -32,6 +32,13 @@ def checked_label(label: str | None, *, field: str) -> str | None:
     return label or None
 
 
+def checked_limit(limit: int, *, least: int = 1, field: str = "limit") -> int:
+    """How many at most. Raises InvalidInput for what is no whole number from `least` on, or too large to count to."""
+    if type(limit) is not int or not least <= limit < 1 << 63:
+        raise InvalidInput(f"{field} is a whole number from {least} on", field=field)
+    return limit
+
+
 def _check(value: str, field: str, most_bytes: int, consequence: str = "nothing was written") -> None:
     if not isinstance(value, str):
         raise InvalidInput(f"{field} is not text but {type(value).__name__}; {consequence}", field=field)

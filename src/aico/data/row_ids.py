@@ -35,6 +35,10 @@ class NaturalIds:
         """A message that has an id where it comes from."""
         return self._id(b"messages", (conversation_id, source_id))
 
+    def preference(self, user_id: bytes, key: str) -> bytes:
+        """A preference of one person, by its key."""
+        return self._id(b"preferences", (user_id, same_name(key)))
+
     def _id(self, table: bytes, place: Place) -> bytes:
         return hashlib.blake2b(canonical(place), digest_size=ID_BYTES, key=self._key.reveal(), person=table).digest()
 
