@@ -30,6 +30,8 @@ LAYERS = {
     "aico.audit": 6,
     "aico.health": 6,
     "aico.views": 6,
+    "aico.scheduler": 6,
+    "aico.maintenance": 6,
     "aico.query": 6,
     "aico.backup": 6,
     "aico.testing": 6,

@@ -27,10 +27,13 @@ from aico.data.logs import LogRepository
 from aico.data.preferences import PreferenceRepository
 from aico.data.row_ids import NaturalIds
 from aico.data.sessions import SessionRepository
+from aico.data.tasks import TaskRepository
 from aico.data.user import UserService
 from aico.errors import InvalidInput, KeyslotMissing, NotFound, UnlockError, storage_error
 from aico.health import Finding, Status, examine, status_of
+from aico.maintenance import upkeep
 from aico.portability.jsonl import ImportReport, import_jsonl
+from aico.scheduler import Scheduler
 from aico.security import keyring
 from aico.security.keys import Passphrase, RootKey
 from aico.security.keyslots import SlotKind, Unlocked, VaultFile, sync_folder
@@ -84,7 +87,8 @@ class Vault:
     """An open vault, and a context manager. Any thread may use it; a forked child must open its own.
 
     `memory` is the door; `users`, `conversations`, `facts`, `feedback`, `preferences`, `devices`, `sessions` and `logs`
-    are the repositories below it, `views` what is derived from them, `keys` the ways to unlock it.
+    are the repositories below it, `views` what is derived from them, `tasks` what is done when it is due, `keys` the
+    ways to unlock it.
     """
 
     def __init__(self, folder: Path, vault_file: VaultFile, unlocked: Unlocked, settings: Settings) -> None:
@@ -110,6 +114,10 @@ class Vault:
             self.preferences = PreferenceRepository(self.connection, users=self.users, natural_ids=natural_ids, ids=ids)
             self.sessions = SessionRepository(self.connection, users=self.users, natural_ids=natural_ids, ids=ids)
             self.devices = DeviceRepository(self.connection, folder=folder, ids=ids)
+            tasks = TaskRepository(self.connection, ids=ids)
+            self.tasks = Scheduler(
+                tasks, users=self.users, built_in=upkeep(self.connection, sessions=self.sessions, tasks=tasks)
+            )
             semantic = SemanticMemoryStore(
                 self.connection,
                 feed=ChangeFeed(self.connection),
@@ -172,6 +180,7 @@ class Vault:
 
     def close(self) -> None:
         """Give everything back. May be called twice."""
+        self._stop_tasks()
         self.connection.close()
 
     def __enter__(self) -> Self:
@@ -184,6 +193,11 @@ class Vault:
 
     def __repr__(self) -> str:
         return f"<Vault {self.folder}>"
+
+    def _stop_tasks(self) -> None:
+        tasks: Scheduler | None = self.__dict__.get("tasks")  # None when opening failed before there were any
+        if tasks is not None:
+            tasks.stop()
 
     @contextmanager
     def _closed_on_error(self) -> Iterator[None]:
