@@ -16,6 +16,7 @@ from aico.ai.memory.semantic import SemanticMemoryStore
 from aico.audit import AuditReport, sampled_content, search_for_leaks, used_temporary_places
 from aico.clock import IdSource
 from aico.data.change_feed import ChangeFeed
+from aico.data.conversation_service import ConversationService
 from aico.data.conversations import ConversationRepository
 from aico.data.devices import DeviceRepository
 from aico.data.facts import FactRepository
@@ -107,7 +108,10 @@ class Vault:
             ids, natural_ids = IdSource(settings.clock), NaturalIds(unlocked.natural)
             self.keys = VaultKeys(folder / VAULT_FILE, unlocked.root, self.connection)
             self.users = UserService(self.connection, natural_ids=natural_ids, ids=ids)
-            self.conversations = ConversationRepository(self.connection, natural_ids=natural_ids, ids=ids)
+            conversations = ConversationRepository(self.connection, natural_ids=natural_ids, ids=ids)
+            self.conversations = ConversationService(
+                self.connection, users=self.users, conversations=conversations, ids=ids
+            )
             self.facts = FactRepository(self.connection, ids=ids)
             self.logs = LogRepository(self.connection, clock=settings.clock)
             self.feedback = FeedbackRepository(self.connection, users=self.users, natural_ids=natural_ids, ids=ids)
@@ -121,7 +125,7 @@ class Vault:
             semantic = SemanticMemoryStore(
                 self.connection,
                 feed=ChangeFeed(self.connection),
-                conversations=self.conversations,
+                conversations=conversations,
                 facts=self.facts,
                 episode_gap_s=settings.episode_gap_s,
                 users_in_memory=settings.users_in_memory,
@@ -129,7 +133,7 @@ class Vault:
             views = [semantic]
             eraser = Eraser(
                 self.connection,
-                conversations=self.conversations,
+                conversations=conversations,
                 facts=self.facts,
                 semantic=semantic,
                 views=views,
@@ -138,7 +142,7 @@ class Vault:
             self.memory = MemoryManager(
                 self.connection,
                 users=self.users,
-                conversations=self.conversations,
+                conversations=conversations,
                 facts=self.facts,
                 preferences=self.preferences,
                 semantic=semantic,
