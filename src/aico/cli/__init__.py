@@ -20,6 +20,9 @@ COMMANDS = {
     "recent": ("aico.cli.reading:recent", "Show the last messages of a conversation."),
     "forget": ("aico.cli.forgetting:forget", "Forget for good, with a receipt."),
     "import": ("aico.cli.importing:import_", "Record the messages of a JSON Lines file."),
+    "conversations": ("aico.cli.conversations:conversations", "List, read, correct and merge conversations."),
+    "prefs": ("aico.cli.prefs:prefs", "Say how you want it, for the companion and for programs."),
+    "tasks": ("aico.cli.tasks:tasks", "Look after what is done by the clock."),
     "demo": ("aico.cli.demo:demo", "Watch a sample memory at work, in a vault that is gone afterwards."),
 }
 """Where each command lives, and the line that `aico --help` shows of it without loading it."""

@@ -42,3 +42,11 @@ def checked_json_object(value: JsonObject | None, *, field: str) -> str:
 def read_json(text: str) -> Any:  # any JSON
     """A value as it was given to `checked_json`."""
     return msgspec.json.decode(text)
+
+
+def json_or_text(text: str) -> Any:  # any JSON
+    """What a person typed: the JSON value if it is one, else the text itself."""
+    try:
+        return read_json(text)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return text
