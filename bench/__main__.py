@@ -6,6 +6,7 @@ import click
 
 BENCHMARKS = {
     "locomo": "Recall quality: does a question find the turns its answer rests on?",
+    "repositories": "The usual questions at ten thousand rows and at a million.",
     "storage": "The sealed store against SQLCipher and against SQLite in the clear.",
     "writers": "Durable records from many processes and threads into one vault.",
 }

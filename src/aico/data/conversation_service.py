@@ -63,17 +63,14 @@ class ConversationService:
     def list(self, user: str, *, limit: int = 50, offset: int = 0) -> Sequence[Conversation]:
         """Conversations that have messages, the last active first, with counts taken from an index. Raises InvalidInput."""
         checked_limit(limit), checked_limit(offset, least=0, field="offset")
-        rows = self._connection.fetch_all(
-            f"{_COUNTED.format(where='user_id = ?')} ORDER BY last_at DESC, name LIMIT ? OFFSET ?",
-            (self._users.find(user), limit, offset),
-        )
+        rows = self._connection.fetch_all(_COUNTED.format(where="user_id = ?"), (self._users.find(user), limit, offset))
         return [_conversation(row) for row in rows]
 
     def get(self, user: str, conversation: str) -> Conversation:
         """One conversation. Raises NotFound or InvalidInput."""
         user_id = self._users.find(user)
         wanted = self._conversations.conversation_id(user_id or b"", conversation)
-        row = self._connection.fetch_one(f"{_COUNTED.format(where='id = ? AND user_id = ?')}", (wanted, user_id))
+        row = self._connection.fetch_one(_COUNTED.format(where="id = ? AND user_id = ?"), (wanted, user_id, 1, 0))
         if row is None:
             raise _no_conversation("nothing was read")
         return _conversation(row)
@@ -196,11 +193,12 @@ class ConversationService:
 _COUNTED = """SELECT name, title, created_at, last_at,
     (SELECT count(*) FROM messages m WHERE m.conversation_id = c.id) AS messages,
     (SELECT m.at FROM messages m WHERE m.conversation_id = c.id ORDER BY m.at LIMIT 1) AS first_at
-    FROM (SELECT id, name, title, created_at,
-        (SELECT m.at FROM messages m WHERE m.conversation_id = conversations.id ORDER BY m.at DESC LIMIT 1) AS last_at
-        FROM conversations WHERE {where}) c
-    WHERE last_at IS NOT NULL"""
-"""Counts are taken for the rows that are shown only: SQLite evaluates the columns of a row after ORDER BY and LIMIT."""
+    FROM (SELECT * FROM (SELECT id, name, title, created_at,
+            (SELECT m.at FROM messages m WHERE m.conversation_id = conversations.id ORDER BY m.at DESC LIMIT 1) AS last_at
+            FROM conversations WHERE {where})
+        WHERE last_at IS NOT NULL ORDER BY last_at DESC, name LIMIT ? OFFSET ?) c
+    ORDER BY last_at DESC, name"""
+"""Sorted and cut inside, so that counts are taken for the rows that are shown only."""
 
 
 def _no_conversation(consequence: str) -> NotFound:
