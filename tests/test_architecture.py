@@ -16,6 +16,7 @@ LAYERS = {
     "aico.errors": 0,
     "aico.clock": 0,
     "aico.settings": 0,
+    "aico.configuration": 0,
     "aico.security": 1,
     "aico.data": 3,
     "aico.data.libsql": 2,
