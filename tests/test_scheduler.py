@@ -1,6 +1,7 @@
 """Tasks run when they are due, once, in one process, whatever happens to clocks and processes."""
 
 import os
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from aico.clock import to_us
 from aico.data.tasks import LEASE_S
-from aico.errors import InvalidInput, NotFound
+from aico.errors import InvalidInput, MissingExtra, NotFound
 from aico.testing import PASSPHRASE, FixedClock, cheap_settings, temporary_vault
 from aico.vault import open_vault
 from tests.children import run, started
@@ -172,6 +173,16 @@ def test_a_task_whose_action_is_not_here_is_left_to_others(vault, clock, runs):
     assert "my other task" in {task.name for task in vault.tasks.due()}
     with pytest.raises(InvalidInput, match="action"):
         vault.tasks.run("my other task")
+
+
+def test_without_its_package_a_cron_task_is_left_to_others_and_the_rest_goes_on(vault, clock, runs, monkeypatch):
+    vault.tasks.add("my nights", action="note", schedule="cron 0 3 * * *")
+    vault.tasks.add("my hours", action="note", schedule="every 1h")
+    clock.move(DAY)
+    monkeypatch.setitem(sys.modules, "cronsim", None)
+    assert ran(vault.tasks.run_due()) == ["my hours"]
+    with pytest.raises(MissingExtra, match="cronsim"):
+        vault.tasks.add("my days", action="note", schedule="cron 0 9 * * *")
 
 
 def test_the_vaults_own_upkeep_is_there_runs_and_cannot_be_removed(vault, clock):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from aico.data.json_values import JsonObject
 from aico.data.tasks import ATTEMPTS_MAX, Claim, Execution, Task, TaskRepository
 from aico.data.user import UserService
-from aico.errors import AicoError, InvalidInput, NotFound
+from aico.errors import InvalidInput, NotFound, StorageError
 
 LOOK_EVERY_S = 60.0
 
@@ -126,7 +126,10 @@ class Scheduler:
         return self._run(self._tasks.claim(name))
 
     def run_due(self) -> Sequence[Execution]:
-        """Run what is due, each task once, however often it was missed; the one due longest comes first."""
+        """Run what is due, each task once, however often it was missed; the one due longest comes first.
+
+        A task by cron is left to others where `aico[tasks]` is not installed.
+        """
         self._ensure_built_in()
         self._tasks.heed_the_clock()
         done: list[Execution] = []
@@ -150,7 +153,7 @@ class Scheduler:
 
     def _loop(self, look_every_s: float) -> None:
         while True:
-            with suppress(AicoError):  # busy, or the disk is full: there is a next time
+            with suppress(StorageError):  # busy, or the disk is full: there is a next time
                 self.run_due()
             try:
                 self._stop.get(timeout=look_every_s)

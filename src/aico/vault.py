@@ -184,7 +184,8 @@ class Vault:
 
     def close(self) -> None:
         """Give everything back. May be called twice."""
-        self._stop_tasks()
+        if hasattr(self, "tasks"):  # not when opening failed before
+            self.tasks.stop()
         self.connection.close()
 
     def __enter__(self) -> Self:
@@ -197,11 +198,6 @@ class Vault:
 
     def __repr__(self) -> str:
         return f"<Vault {self.folder}>"
-
-    def _stop_tasks(self) -> None:
-        tasks: Scheduler | None = self.__dict__.get("tasks")  # None when opening failed before there were any
-        if tasks is not None:
-            tasks.stop()
 
     @contextmanager
     def _closed_on_error(self) -> Iterator[None]:

@@ -217,6 +217,8 @@ def test_a_conversation_imported_under_two_names_is_found_and_merged_and_stays_s
     [conversation] = vault.conversations.list("mia")
     assert (conversation.name, conversation.title, conversation.messages) == ("export", "Lisbon", 5)
     assert vault.conversations.find_duplicates("mia").conversations == ()
+    for name in ("export", "backup"):
+        assert vault.memory.recall("mia", "only here", conversation=name)[0].text == "Only here."
     assert vault.feedback.list("mia", about=kept[1])
 
     assert vault.memory.record_many("mia", again) == [kept[0], kept[1], kept[2], dropped[3]]

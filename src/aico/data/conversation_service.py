@@ -62,7 +62,8 @@ class ConversationService:
 
     def list(self, user: str, *, limit: int = 50, offset: int = 0) -> Sequence[Conversation]:
         """Conversations that have messages, the last active first, with counts taken from an index. Raises InvalidInput."""
-        checked_limit(limit), checked_limit(offset, least=0, field="offset")
+        checked_limit(limit)
+        checked_limit(offset, least=0, field="offset")
         rows = self._connection.fetch_all(_COUNTED.format(where="user_id = ?"), (self._users.find(user), limit, offset))
         return [_conversation(row) for row in rows]
 

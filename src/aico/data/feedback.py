@@ -113,7 +113,8 @@ class FeedbackRepository:
 
         Without `sensitive`, only what may leave this device. Raises InvalidInput.
         """
-        checked_limit(limit), checked_limit(offset, least=0, field="offset")
+        checked_limit(limit)
+        checked_limit(offset, least=0, field="offset")
         where, values = self._where(user, kind, category, about, since, until)
         if where is None:
             return []

@@ -12,7 +12,7 @@ from aico.data.json_values import JsonObject, checked_json_object, read_json
 from aico.data.libsql import LibSQLConnection, Row
 from aico.data.limits import checked_limit, checked_name
 from aico.data.schedules import parse_schedule
-from aico.errors import InvalidInput, NotFound
+from aico.errors import InvalidInput, MissingExtra, NotFound
 
 LEASE_S = 15 * 60
 """How long a run counts as under way after its last sign of life: longer than our own upkeep takes."""
@@ -154,23 +154,24 @@ class TaskRepository:
         def work() -> None:
             now = self._ids.now_us()
             waiting = "SELECT id, schedule, next_run_at FROM tasks WHERE is_enabled AND next_run_at > ?"
-            for task_id, schedule, next_run_at in self._connection.fetch_all(waiting, (now,)):
-                following = parse_schedule(schedule).next_after(now)
-                if following is not None and following < next_run_at:
-                    self._connection.execute("UPDATE tasks SET next_run_at = ? WHERE id = ?", (following, task_id))
+            for row in self._connection.fetch_all(waiting, (now,)):
+                following = parse_schedule(row["schedule"]).next_after(now) if _can_schedule(row, now) else None
+                if following is not None and following < row["next_run_at"]:
+                    self._connection.execute("UPDATE tasks SET next_run_at = ? WHERE id = ?", (following, row["id"]))
 
         self._connection.write(work)
 
     def claim_due(self, actions: Collection[str], *, besides: Collection[str] = ()) -> Claim | None:
         """Begin the run that is due longest, of those whose action is among `actions`; None if nothing is due.
 
-        `besides` names tasks to leave alone. A run that was lost on the way counts as an attempt.
+        `besides` names tasks to leave alone; one whose next time this machine cannot tell is left too. A run that was
+        lost on the way counts as an attempt.
         """
 
         def work() -> Claim | None:
             now = self._ids.now_us()
             for row in self._due_rows(now):
-                if row["action"] in actions and row["name"] not in besides:
+                if row["action"] in actions and row["name"] not in besides and _can_schedule(row, now):
                     survivor = self._give_up_lost_run(row, now)
                     if survivor is not None:
                         return self._begin(survivor, now)
@@ -289,6 +290,15 @@ def _is_running(row: Row, now: int) -> bool:
     """Whether somebody holds the lease. One that ends later than any could begin now was given by an older clock."""
     until = row["lease_until"]
     return until is not None and now < until <= now + LEASE_S * _SECOND_US
+
+
+def _can_schedule(row: Row, now: int) -> bool:
+    """Whether this machine can tell when a task is due next: it may lack the package for cron, or a time zone."""
+    try:
+        parse_schedule(row["schedule"]).next_after(now)
+    except (MissingExtra, InvalidInput):
+        return False
+    return True
 
 
 def _execution(row: Row) -> Execution:
