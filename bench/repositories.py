@@ -96,6 +96,8 @@ QUESTIONS = (
     Question("one conversation", lambda v, f, d: v.conversations.get(USER, _any_conversation(f, d))),
     Question("ten conversations", lambda v, f, d: v.conversations.list(USER, limit=10)),
     Question("a repeated message", lambda v, f, d: _record(v, d.randrange(f.messages))),
+    Question("a message by its id", lambda v, f, d: v.memory.forget(USER, id=d.choice(f.message_ids), preview=True)),
+    Question("a fact by its id", lambda v, f, d: v.memory.forget(USER, id=d.choice(f.fact_ids), preview=True)),
     Question("one log entry", lambda v, f, d: v.logs.get_log(d.choice(f.log_ids))),
     Question("last 50 feedback events", lambda v, f, d: v.feedback.list(USER, limit=50)),
     Question("feedback about a message", lambda v, f, d: v.feedback.list(USER, about=d.choice(f.message_ids))),
