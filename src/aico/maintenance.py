@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from aico.data.libsql import LibSQLConnection
-from aico.data.sessions import SessionRepository
+from aico.data.sessions import LiveSessions
 from aico.data.tasks import TaskRepository
 from aico.scheduler import BuiltIn
 
@@ -11,7 +11,7 @@ KEEP_EXECUTIONS_S = 90 * 86_400
 """How long the history of tasks goes back: a season, and a few thousand rows for our own upkeep."""
 
 
-def upkeep(connection: LibSQLConnection, *, sessions: SessionRepository, tasks: TaskRepository) -> Sequence[BuiltIn]:
+def upkeep(connection: LibSQLConnection, *, sessions: LiveSessions, tasks: TaskRepository) -> Sequence[BuiltIn]:
     """What every vault looks after. Intervals only, so that it works without an extra package."""
     return [
         BuiltIn("clear-log", "every 1d", lambda _run: connection.clear_log()),

@@ -27,7 +27,7 @@ from aico.data.libsql.registry import SchemaRegistry
 from aico.data.logs import LogRepository
 from aico.data.preferences import PreferenceRepository
 from aico.data.row_ids import NaturalIds
-from aico.data.sessions import SessionRepository
+from aico.data.sessions import LiveSessions
 from aico.data.tasks import TaskRepository
 from aico.data.user import UserService
 from aico.errors import InvalidInput, KeyslotMissing, NotFound, UnlockError, storage_error
@@ -87,7 +87,7 @@ def open_vault(
 class Vault:
     """An open vault, and a context manager. Any thread may use it; a forked child must open its own.
 
-    `memory` is the door; `users`, `conversations`, `facts`, `feedback`, `preferences`, `devices`, `sessions` and `logs`
+    `memory` is the door; `users`, `conversations`, `facts`, `feedback`, `preferences`, `devices`, `live_sessions` and `logs`
     are the repositories below it, `views` what is derived from them, `tasks` what is done when it is due, `keys` the
     ways to unlock it.
     """
@@ -116,11 +116,11 @@ class Vault:
             self.logs = LogRepository(self.connection, clock=settings.clock)
             self.feedback = FeedbackRepository(self.connection, users=self.users, natural_ids=natural_ids, ids=ids)
             self.preferences = PreferenceRepository(self.connection, users=self.users, natural_ids=natural_ids, ids=ids)
-            self.sessions = SessionRepository(self.connection, users=self.users, natural_ids=natural_ids, ids=ids)
+            self.live_sessions = LiveSessions(self.connection, users=self.users, natural_ids=natural_ids, ids=ids)
             self.devices = DeviceRepository(self.connection, folder=folder, ids=ids)
             tasks = TaskRepository(self.connection, ids=ids)
             self.tasks = Scheduler(
-                tasks, users=self.users, built_in=upkeep(self.connection, sessions=self.sessions, tasks=tasks)
+                tasks, users=self.users, built_in=upkeep(self.connection, sessions=self.live_sessions, tasks=tasks)
             )
             semantic = SemanticMemoryStore(
                 self.connection,

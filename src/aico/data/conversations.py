@@ -90,7 +90,8 @@ class ConversationRepository:
         """
         several = len(messages) > 1
         checked = [_checked_in_place(message, number, several=several) for number, message in enumerate(messages)]
-        places = {name: self._ensure_conversation(user_id, name) for name in {m.conversation for m in checked}}
+        names = dict.fromkeys(message.conversation for message in checked)
+        places = {name: self._ensure_conversation(user_id, name) for name in names}
         recorded = []
         for number, message in enumerate(checked):
             recorded.append(self._add_one(user_id, places[message.conversation], message, return_forgotten))
@@ -147,9 +148,8 @@ class ConversationRepository:
         merged = self._merged_into(named)
         if merged is not None:
             return _Place(named, merged)
-        self._connection.execute(
-            "DELETE FROM merged_rows WHERE id = ?", (named,)
-        )  # what it was merged into is forgotten
+        # What it was merged into, if it was, is forgotten: the name begins anew.
+        self._connection.execute("DELETE FROM merged_rows WHERE id = ?", (named,))
         self._connection.execute(
             "INSERT INTO conversations (id, user_id, name, created_at) VALUES (?, ?, ?, ?)",
             (named, user_id, name, self._ids.now_us()),

@@ -137,7 +137,8 @@ class Merger:
     def _note(self, user_id: bytes, kind: str, *, keep: bytes, drop: bytes) -> None:
         """The old id leads to the new row from now on: what is imported again finds it."""
         self._connection.execute(
-            "INSERT INTO merged_rows (id, user_id, into_id, kind, at) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO merged_rows (id, user_id, into_id, kind, at) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (id) DO UPDATE SET into_id = excluded.into_id, at = excluded.at",
             (drop, user_id, keep, kind, self._ids.now_us()),
         )
 

@@ -26,7 +26,7 @@ class LiveSession:
     expires_at: datetime
 
 
-class SessionRepository:
+class LiveSessions:
     """Live conversations of each user, named by the short name; this device's own, never synced. Any thread may use it."""
 
     def __init__(

@@ -19,7 +19,7 @@ class Histories(RuleBasedStateMachine):
         self.clock = FixedClock()
         self._opened = temporary_vault(clock=self.clock)
         vault = self._opened.__enter__()
-        self.sessions, self.expiry, self.owner = vault.sessions, {}, {}
+        self.sessions, self.expiry, self.owner = vault.live_sessions, {}, {}
         for user in ("nell", "otto"):
             vault.memory.record(user, "hello", conversation="c")
 
@@ -76,14 +76,14 @@ def test_a_session_names_a_conversation_and_a_device_that_are_there():
     with temporary_vault(clock=FixedClock()) as vault:
         for conversation in ("c", ""):
             with pytest.raises((NotFound, InvalidInput)):
-                vault.sessions.start("mia", conversation)
+                vault.live_sessions.start("mia", conversation)
         vault.memory.record("mia", "hello", conversation="c")
         with pytest.raises(NotFound):
-            vault.sessions.start("mia", "c", device="0" * 32)
+            vault.live_sessions.start("mia", "c", device="0" * 32)
         with pytest.raises(NotFound):
-            vault.sessions.start("otto", "c")
-        made = vault.sessions.start("mia", "c", device=vault.devices.ensure_this().id)
-        [session] = vault.sessions.list_live("mia")
+            vault.live_sessions.start("otto", "c")
+        made = vault.live_sessions.start("mia", "c", device=vault.devices.ensure_this().id)
+        [session] = vault.live_sessions.list_live("mia")
         assert (session.id, session.conversation, session.device) == (made, "c", vault.devices.find_this().id)
         vault.memory.forget("mia", conversation="c")
-        assert vault.sessions.list_live("mia") == []
+        assert vault.live_sessions.list_live("mia") == []
