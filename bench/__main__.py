@@ -8,6 +8,7 @@ BENCHMARKS = {
     "hot": "The hot tier beside diskcache: one more turn, and the last twenty.",
     "arrival": "A ChatGPT export on its way in: speed, memory, a kill, and what can be read afterwards.",
     "locomo": "Recall quality: does a question find the turns its answer rests on?",
+    "repositories": "The usual questions at ten thousand rows and at a million.",
     "storage": "The sealed store against SQLCipher and against SQLite in the clear.",
     "writers": "Durable records from many processes and threads into one vault.",
 }

@@ -174,7 +174,7 @@ def _nothing() -> None:
 
 
 def _from_the_truth(vault: aico.Vault, conversation: str) -> None:
-    vault.conversations.recent(vault.users.find("mia") or b"", conversation, limit=RECENT)
+    vault.working._conversations.recent(vault.users.find("mia") or b"", conversation, limit=RECENT)
 
 
 def _figures(took: dict[str, list[float]]) -> dict[str, float]:

@@ -24,24 +24,32 @@ from aico.data.album import Album
 from aico.data.audit_log import AuditLog
 from aico.data.auth_sessions import AuthSessions
 from aico.data.change_feed import ChangeFeed
+from aico.data.conversation_service import ConversationService
 from aico.data.conversations import ConversationRepository
+from aico.data.devices import DeviceRepository
 from aico.data.facts import FactBook, FactRepository
+from aico.data.feedback import FeedbackRepository
 from aico.data.libsql import EncryptedLibSQLConnection
 from aico.data.libsql.pages import DatabaseKeys
 from aico.data.libsql.plugins import Plugins
 from aico.data.libsql.registry import SchemaRegistry
+from aico.data.live_sessions import LiveSessions
 from aico.data.lmdb import SealedStore
 from aico.data.logs import LogRepository, Retention
 from aico.data.marks import MarkRepository
 from aico.data.pins import Pins
+from aico.data.preferences import PreferenceRepository
 from aico.data.row_ids import NaturalIds
+from aico.data.tasks import TaskRepository
 from aico.data.user import UserService
 from aico.errors import InvalidInput, KeyslotMissing, NotFound, UnlockError, storage_error
 from aico.health import Finding, Status, examine, status_of
+from aico.maintenance import backup_folder, upkeep
 from aico.portability.export import ExportReport, export_jsonl, new_file
 from aico.portability.importing import How, Importer, Kind, Progress
 from aico.portability.markdown import export_markdown
 from aico.portability.report import ImportReport
+from aico.scheduler import Scheduler
 from aico.security.keys import NaturalKey, Passphrase, Purpose, RootKey
 from aico.security.keyslots import Unlocked, VaultFile, sync_folder
 from aico.settings import CONFIG_FILE, Settings, load_settings, passphrase_file, vault_folder
@@ -138,10 +146,11 @@ def restore_vault(
 class Vault:
     """An open vault, and a context manager. Any thread may use it; a forked child must open its own.
 
-    `memory` is the door; `users`, `conversations`, `facts`, `album` and `logs` stand below it, `views` is what is
-    derived from them, `working` the hot tier among these, `plugins` the tables that others bring, `keys` the ways to unlock it, `backups` its sealed
-    copies. `pins` and `sessions` let people in, `audit_log` keeps what happened. `extraction` asks a model for facts when
-    it is called.
+    `memory` is the door. Below it stand `users`, `conversations`, `facts`, `album`, `feedback`, `preferences`, `devices`,
+    `live_sessions` and `logs`; `pins` and `sessions` let people in, `audit_log` keeps what happened. `views` is what is
+    derived from all this, `working` the hot tier among them. `keys` are the ways to unlock it, `backups` its sealed
+    copies, `tasks` what is done when it is due, `plugins` the tables that others bring. `extraction` asks a model for
+    facts when it is called.
     """
 
     def __init__(self, folder: Path, vault_file: VaultFile, unlocked: Unlocked, settings: Settings) -> None:
@@ -171,19 +180,27 @@ class Vault:
                 clock=settings.clock,
                 cost=settings.pin_cost,
             )
-            self.conversations = ConversationRepository(self.connection, natural_ids=natural_ids, ids=ids)
+            conversations = ConversationRepository(self.connection, natural_ids=natural_ids, ids=ids)
+            self._conversations = conversations
             marks = MarkRepository(self.connection, natural_ids=natural_ids, ids=ids)
             facts = FactRepository(self.connection, natural_ids=natural_ids, ids=ids, marks=marks)
-            self.facts = FactBook(
-                self.connection, users=self.users, conversations=self.conversations, facts=facts, marks=marks
+            self.conversations = ConversationService(
+                self.connection, users=self.users, conversations=conversations, facts=facts, marks=marks, ids=ids
             )
-            self.album = Album(self.connection, users=self.users, conversations=self.conversations, marks=marks)
+            self.facts = FactBook(
+                self.connection, users=self.users, conversations=conversations, facts=facts, marks=marks
+            )
+            self.album = Album(self.connection, users=self.users, conversations=conversations, marks=marks)
+            self.feedback = FeedbackRepository(self.connection, users=self.users, natural_ids=natural_ids, ids=ids)
+            self.preferences = PreferenceRepository(self.connection, users=self.users, natural_ids=natural_ids, ids=ids)
+            self.live_sessions = LiveSessions(self.connection, users=self.users, natural_ids=natural_ids, ids=ids)
+            self.devices = DeviceRepository(self.connection, folder=folder, ids=ids)
             feed = ChangeFeed(self.connection)
             self.extraction = Extraction(self.connection, feed=feed, users=self.users, facts=facts)
             semantic = SemanticMemoryStore(
                 self.connection,
                 feed=feed,
-                conversations=self.conversations,
+                conversations=conversations,
                 facts=facts,
                 episode_gap_s=settings.episode_gap_s,
                 users_in_memory=settings.users_in_memory,
@@ -199,13 +216,13 @@ class Vault:
                 self._hot_tier,
                 self.connection,
                 feed=feed,
-                conversations=self.conversations,
+                conversations=conversations,
                 ttl_s=settings.working_ttl_s,
             )
             views: list[View] = [semantic, self.working]
             eraser = Eraser(
                 self.connection,
-                conversations=self.conversations,
+                conversations=conversations,
                 facts=facts,
                 semantic=semantic,
                 views=views,
@@ -215,8 +232,9 @@ class Vault:
             self.memory = MemoryManager(
                 self.connection,
                 users=self.users,
-                conversations=self.conversations,
+                conversations=conversations,
                 facts=facts,
+                preferences=self.preferences,
                 semantic=semantic,
                 working=self.working,
                 eraser=eraser,
@@ -231,6 +249,20 @@ class Vault:
                 connection=self.connection,
                 clock=settings.clock,
             )
+            tasks = TaskRepository(self.connection, ids=ids)
+            self.tasks = Scheduler(
+                tasks,
+                users=self.users,
+                built_in=upkeep(
+                    self.connection,
+                    tasks=tasks,
+                    live_sessions=self.live_sessions,
+                    sessions=self.sessions,
+                    logs=self.logs,
+                    working=self.working,
+                ),
+            )
+            self.tasks.register("backup", lambda run: self.backups.create(backup_folder(run.task.payload)))
 
     def audit(self, needles: Sequence[str] = (), *, samples: int = 40) -> AuditReport:
         """Search every file of the vault, and what it may have left in the temporary folder, as a stranger would.
@@ -259,7 +291,7 @@ class Vault:
         or as `record`; what was read before is kept, and importing again adds only the rest.
         """
         importer = Importer(
-            self.connection, self.memory, self.users, self.conversations, self._natural_ids, self._naming_keys
+            self.connection, self.memory, self.users, self._conversations, self._natural_ids, self._naming_keys
         )
         return importer.run(file, How(user, fallback_user, kind, skip_bad, return_forgotten), on_progress)
 
@@ -309,6 +341,8 @@ class Vault:
         self.logs.close()
         if self._hot_tier is not None:
             self._hot_tier.close()
+        if hasattr(self, "tasks"):  # not when opening failed before
+            self.tasks.stop()
         self.connection.close()
 
     def __enter__(self) -> Self:

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from aico.testing import temporary_vault
+from bench.repositories import Filled, Question, full_scans
+
 ROOT = Path(__file__).parents[2]
 BAKERY = [
     "Hello Ilka!",
@@ -152,3 +155,17 @@ def test_arrival_brings_everything_in_once_and_leaves_nothing_readable() -> None
     assert report["control_hits"] > 0
     assert report["progress_steps"] > 1
     assert_says_where_it_ran(report)
+
+
+def test_repositories_answers_every_usual_question_by_an_index() -> None:
+    report = run_bench("repositories", "--scale", "0.001", "--repeats", "2")
+    assert report["without_index"] == []
+    assert set(report["inserts_per_s"]) == {"messages", "facts", "logs", "feedback"}
+    assert all(found["p95_ms"] >= found["p50_ms"] > 0 for found in report["questions"].values())
+    assert_says_where_it_ran(report)
+
+
+def test_repositories_names_a_table_that_is_read_from_end_to_end() -> None:
+    with temporary_vault() as vault:
+        question = Question("all texts", lambda v, _filled, _draw: v.connection.fetch_all("SELECT text FROM messages"))
+        assert full_scans(vault, Filled(), question) == ["messages"]

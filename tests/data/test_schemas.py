@@ -6,8 +6,8 @@ from aico.data.libsql.registry import SchemaRegistry
 from tests.data.libsql.cases import sealed
 
 CAPTURED = [table for schema in SchemaRegistry.get_core_schemas() for table in schema.captured(schema.newest)]
-OF_THIS_DEVICE = {"session_metadata", "auth_sessions"}
-"""Tables of rows with an id that no other device needs, such as live sessions."""
+OF_THIS_DEVICE = {"session_metadata", "auth_sessions", "sensitive_feedback", "tasks", "task_executions"}
+"""What no change feed names, so that it never leaves this device."""
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ def test_the_hot_tier_is_read_from_the_bytes_alone(tmp_path):
             open_vault.memory.record("mia", f"turn {number}", conversation="c1", speaker="Mia")
             open_vault.memory.recent("mia", "c1")
         user = open_vault.users.find("mia")
-        conversation = open_vault.conversations.conversation_id(user, "c1")
+        conversation = open_vault.working._conversations.conversation_id(user, "c1")
         open_vault.working.set_state(user, "s1", {"mood": "calm"})
         newest = open_vault.connection.fetch_all("SELECT max(number) FROM change_feed")[0][0]
     found = decryptor.hot_tier(folder, PASSPHRASE)

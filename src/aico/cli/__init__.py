@@ -32,6 +32,10 @@ COMMANDS = {
     "db": ("aico.cli.db:db", "Look at the database, and take its schemas up and down."),
     "users": ("aico.cli.users:users", "Know who uses the companion, and let them in."),
     "logs": ("aico.cli.logs:logs", "Read the vault's log, and prove its audit log."),
+    "conversations": ("aico.cli.conversations:conversations", "List, read, correct and merge conversations."),
+    "prefs": ("aico.cli.prefs:prefs", "Say how you want it, for the companion and for programs."),
+    "tasks": ("aico.cli.tasks:tasks", "Look after what is done by the clock."),
+    "config": ("aico.cli.config:config", "Look at the vault's settings and change them."),
     "demo": ("aico.cli.demo:demo", "Watch a sample memory at work, in a vault that is gone afterwards."),
 }
 """Where each command lives, and the line that `aico --help` shows of it without loading it."""

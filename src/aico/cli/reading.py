@@ -102,7 +102,7 @@ def recent(call: Call, *, conversation: str, limit: int, user: str | None) -> No
     with opened(call.home) as vault:
         moments = vault.memory.recent(chosen_user(vault, user), conversation, limit=limit)
     document: dict[str, Any] = {"messages": [asdict(moment) for moment in moments]}
-    answer(document, lambda: _show_moments(moments), as_json=call.as_json)
+    answer(document, lambda: show_moments(moments), as_json=call.as_json)
 
 
 def _show_hits(hits: "Sequence[Hit]") -> None:
@@ -120,7 +120,8 @@ def _show_hits(hits: "Sequence[Hit]") -> None:
         print_indented(screen, f"{hit.why} · id {hit.id}", "dim")
 
 
-def _show_moments(moments: "Sequence[Moment]") -> None:
+def show_moments(moments: "Sequence[Moment]") -> None:
+    """Messages for people: who, when, its id, and what was said."""
     from rich.text import Text
 
     if not moments:

@@ -9,7 +9,7 @@ from aico.clock import IdSource, from_us, to_us, utc_offset_minutes
 from aico.data.libsql import LibSQLConnection, Row, Value
 from aico.data.limits import checked_label, checked_name, checked_text
 from aico.data.row_ids import NaturalIds, rows_by_id
-from aico.errors import InvalidInput
+from aico.errors import InvalidInput, NotFound
 
 PROGRESS_EVERY = 1000
 
@@ -61,6 +61,14 @@ class Recorded:
     outcome: Outcome
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where messages go: the id that their conversation's name gives, from which their own ids follow, and the row."""
+
+    named: bytes
+    conversation: bytes
+
+
 class ConversationRepository:
     """Messages of the truth. Any thread may use it."""
 
@@ -82,24 +90,40 @@ class ConversationRepository:
         """
         several = len(messages) > 1
         checked = [_checked_in_place(message, number, several=several) for number, message in enumerate(messages)]
-        conversations = {
-            name: self._ensure_conversation(user_id, name) for name in dict.fromkeys(m.conversation for m in checked)
-        }
+        names = dict.fromkeys(message.conversation for message in checked)
+        places = {name: self._ensure_conversation(user_id, name) for name in names}
         recorded = []
         for number, message in enumerate(checked):
-            recorded.append(self._add_one(user_id, conversations[message.conversation], message, return_forgotten))
+            recorded.append(self._add_one(user_id, places[message.conversation], message, return_forgotten))
             if on_progress is not None and (number + 1) % PROGRESS_EVERY == 0:
                 on_progress(number + 1)
         return recorded
 
     def recent(self, user_id: bytes, conversation: str, *, limit: int) -> list[Moment]:
         """The last `limit` messages of a conversation, oldest first; none if there is no such conversation."""
-        conversation_id = self._natural_ids.conversation(user_id, checked_name(conversation, field="conversation"))
         rows = self._connection.fetch_all(
             f"{_SELECT_MOMENTS} WHERE m.conversation_id = ? AND m.user_id = ? ORDER BY m.at DESC, m.position DESC LIMIT ?",
-            (conversation_id, user_id, limit),
+            (self.conversation_id(user_id, conversation), user_id, limit),
         )
         return [_moment(row) for row in reversed(rows)]
+
+    def page(self, user_id: bytes, conversation: str, *, after: bytes | None, limit: int) -> list[Moment]:
+        """The next `limit` messages of a conversation, oldest first: those after a message of it, or the first."""
+        conversation_id = self.conversation_id(user_id, conversation)
+        position: tuple[Value, ...] = ()
+        if after is not None:
+            found = self._connection.fetch_one(
+                "SELECT at, position FROM messages WHERE id = ? AND conversation_id = ?", (after, conversation_id)
+            )
+            if found is None:
+                raise NotFound("the conversation has no message of this id; nothing was read")
+            position = tuple(found)
+        rows = self._connection.fetch_all(
+            f"{_SELECT_MOMENTS} WHERE m.conversation_id = ? AND m.user_id = ? "
+            f"{'AND (m.at, m.position) > (?, ?)' if position else ''} ORDER BY m.at, m.position LIMIT ?",
+            (conversation_id, user_id, *position, limit),
+        )
+        return [_moment(row) for row in rows]
 
     def moments(self, user_id: bytes, ids: Iterable[bytes]) -> dict[bytes, Moment]:
         """The messages with these ids that belong to this user, by id."""
@@ -108,9 +132,14 @@ class ConversationRepository:
         )
         return {row["id"]: _moment(row) for row in rows}
 
+    def ensure(self, user_id: bytes, name: str) -> bytes:
+        """The id of the conversation that goes by this name, made if new. Call it inside a transaction."""
+        return self._ensure_conversation(user_id, checked_name(name, field="conversation")).conversation
+
     def conversation_id(self, user_id: bytes, name: str) -> bytes:
-        """The id that a conversation of this name has or would have."""
-        return self._natural_ids.conversation(user_id, checked_name(name, field="conversation"))
+        """The id that a conversation of this name has or would have; that of another, where it was merged into it."""
+        named = self._natural_ids.conversation(user_id, checked_name(name, field="conversation"))
+        return self._merged_into(named) or named
 
     def set_title(self, user_id: bytes, name: str, title: str) -> bool:
         """Give a conversation a title, unless it has one or no message; whether it was given. Call it inside a transaction.
@@ -126,25 +155,45 @@ class ConversationRepository:
             ).rowcount
         )
 
-    def _ensure_conversation(self, user_id: bytes, name: str) -> bytes:
-        conversation_id = self._natural_ids.conversation(user_id, name)
-        if not self._connection.fetch_one("SELECT 1 FROM conversations WHERE id = ?", (conversation_id,)):
-            self._connection.execute(
-                "INSERT INTO conversations (id, user_id, name, created_at) VALUES (?, ?, ?, ?)",
-                (conversation_id, user_id, name, self._ids.now_us()),
-            )
-        return conversation_id
+    def _ensure_conversation(self, user_id: bytes, name: str) -> "_Place":
+        named = self._natural_ids.conversation(user_id, name)
+        if self._connection.fetch_one("SELECT 1 FROM conversations WHERE id = ?", (named,)):
+            return _Place(named, named)
+        merged = self._merged_into(named)
+        if merged is not None:
+            return _Place(named, merged)
+        # What it was merged into, if it was, is forgotten: the name begins anew.
+        self._connection.execute("DELETE FROM merged_rows WHERE id = ?", (named,))
+        self._connection.execute(
+            "INSERT INTO conversations (id, user_id, name, created_at) VALUES (?, ?, ?, ?)",
+            (named, user_id, name, self._ids.now_us()),
+        )
+        return _Place(named, named)
 
-    def _add_one(self, user_id: bytes, conversation_id: bytes, message: Message, return_forgotten: bool) -> Recorded:
+    def _merged_into(self, conversation_id: bytes) -> bytes | None:
+        """The conversation that one was merged into, as long as that is there."""
+        row = self._connection.fetch_one(
+            "SELECT r.into_id FROM merged_rows r JOIN conversations c ON c.id = r.into_id WHERE r.id = ?",
+            (conversation_id,),
+        )
+        return None if row is None else bytes(row["into_id"])
+
+    def _sourced_id(self, place: "_Place", source_id: str) -> bytes:
+        """The id of a message that has one where it comes from; that of the message it was merged into."""
+        named = self._natural_ids.message(place.named, source_id)
+        row = self._connection.fetch_one("SELECT into_id FROM merged_rows WHERE id = ?", (named,))
+        return named if row is None else bytes(row["into_id"])
+
+    def _add_one(self, user_id: bytes, place: "_Place", message: Message, return_forgotten: bool) -> Recorded:
         if message.source_id is None:
             message_id = self._ids.new_id()
         else:
-            message_id = self._natural_ids.message(conversation_id, message.source_id)
+            message_id = self._sourced_id(place, message.source_id)
             if self._connection.fetch_one("SELECT 1 FROM erasures WHERE id = ?", (message_id,)):
                 if not return_forgotten:
                     return Recorded(message_id, Outcome.FORGOTTEN)
                 self._connection.execute("DELETE FROM erasures WHERE id = ?", (message_id,))
-        added = self._connection.execute(_INSERT, self._row(message_id, user_id, conversation_id, message)).rowcount
+        added = self._connection.execute(_INSERT, self._row(message_id, user_id, place.conversation, message)).rowcount
         return Recorded(message_id, Outcome.ADDED if added else Outcome.REPEATED)
 
     def _row(self, message_id: bytes, user_id: bytes, conversation_id: bytes, message: Message) -> tuple[Value, ...]:

@@ -32,12 +32,16 @@ def checked_label(label: str | None, *, field: str) -> str | None:
     return label or None
 
 
+def checked_limit(limit: int, *, least: int = 1, field: str = "limit") -> int:
+    """How many at most. Raises InvalidInput for what is no whole number from `least` on, or too large to count to."""
+    if type(limit) is not int or not least <= limit < 1 << 63:
+        raise InvalidInput(f"{field} is a whole number from {least} on", field=field)
+    return limit
+
+
 def checked_page(limit: int, offset: int) -> tuple[int, int]:
     """How many to show and how many to pass over. Raises InvalidInput."""
-    for value, least, name in ((limit, 1, "limit"), (offset, 0, "offset")):
-        if type(value) is not int or not least <= value < 1 << 63:
-            raise InvalidInput(f"{name} is a whole number from {least} on", field=name)
-    return limit, offset
+    return checked_limit(limit), checked_limit(offset, least=0, field="offset")
 
 
 def _check(value: str, field: str, most_bytes: int, consequence: str = "nothing was written") -> None:

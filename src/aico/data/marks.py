@@ -86,11 +86,17 @@ class MarkRepository:
         )
 
     def move(self, user_id: bytes, *, old: bytes, new: bytes) -> None:
-        """Hand everything over to the memory that takes this one's place."""
-        marks = self.of(user_id, [old]).get(old)
+        """Hand everything over to the memory that takes this one's place. Of two notes both stay, of two tones its own."""
+        found = self.of(user_id, [old, new])
+        marks, own = found.get(old), found.get(new, Marks())
         if marks is None:
             return
-        for column, value in (("favourite", int(marks.favourite)), ("note", marks.note), ("tone", marks.tone)):
+        notes = dict.fromkeys(note for note in (own.note, marks.note) if note)
+        for column, value in (
+            ("favourite", int(own.favourite or marks.favourite)),
+            ("note", "\n".join(notes)),
+            ("tone", own.tone or marks.tone),
+        ):
             if value:
                 self._set(user_id, new, column, value)
         self.add_tags(user_id, new, marks.tags)

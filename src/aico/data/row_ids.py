@@ -65,6 +65,10 @@ class NaturalIds:
         """What one person is to another."""
         return self._id(b"relationships", (user_id, related_user_id, same_name(relationship_type)))
 
+    def preference(self, user_id: bytes, key: str) -> bytes:
+        """A preference of one person, by its key."""
+        return self._id(b"preferences", (user_id, same_name(key)))
+
     def _id(self, table: bytes, place: Place) -> bytes:
         return hashlib.blake2b(canonical(place), digest_size=ID_BYTES, key=self._key.reveal(), person=table).digest()
 

@@ -72,6 +72,10 @@ def _tag_id(ids: NaturalIds, _: bytes, row: RowValues) -> bytes:
     return ids.tag(_id(row, "owner_id"), str(row["tag"]))
 
 
+def _preference_id(ids: NaturalIds, user_id: bytes, row: RowValues) -> bytes:
+    return ids.preference(user_id, str(row["key"]))
+
+
 def _id(row: RowValues, column: str) -> bytes:
     value = row[column]
     assert isinstance(value, bytes)  # `Table.values` made it so
@@ -106,7 +110,9 @@ KINDS = (
     Kind("mark", "memory_marks", flags=("favourite",), natural=_mark_id, forgotten_by=("owner_id",)),
     Kind("tag", "memory_tags", natural=_tag_id, forgotten_by=("owner_id",)),
     Kind("visit", "memory_visits", instants=("at",), forgotten_by=("owner_id",)),
-    Kind("preference", "preferences", instants=("updated_at",), names=("key",)),
+    Kind("preference", "preferences", instants=("updated_at",), names=("key",), natural=_preference_id),
+    Kind("feedback", "feedback_events", instants=("at",), keys={"kind": "of"}, forgotten_by=("subject_id",)),
+    Kind("merged", "merged_rows", instants=("at",), keys={"kind": "of"}),
     Kind("erasure", "erasures", instants=("at",), keys={"kind": "of"}),
 )
 """In the order of an export: what a record names comes before it."""

@@ -53,7 +53,7 @@ def texts(vault, conversation="c", *, limit=20):
 
 def in_truth(vault, conversation, limit):
     user = vault.users.find("mia")
-    return [] if user is None else vault.conversations.recent(user, conversation, limit=limit)
+    return [] if user is None else vault.working._conversations.recent(user, conversation, limit=limit)
 
 
 def forget_all(vault, conversation):

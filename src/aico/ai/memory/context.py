@@ -7,6 +7,7 @@ from math import ceil
 
 from aico.ai.memory.hits import Hit
 from aico.data.conversations import Moment
+from aico.data.preferences import Preference
 
 TokenCounter = Callable[[str], int]
 
@@ -14,7 +15,14 @@ RECENT_SHARE = 0.4
 """Of the budget, at most, for the live conversation's last turns."""
 FACTS_SHARE = 0.2
 """Of the budget, at most, for facts."""
-HEADINGS = {"fact": "What is true now:", "memory": "From earlier:", "recent": "This conversation:"}
+PREFERENCES_SHARE = 0.1
+"""Of the budget, at most, for preferences: a dozen short lines of the default 1,000 tokens."""
+HEADINGS = {
+    "preference": "What they wish:",
+    "fact": "What is true now:",
+    "memory": "From earlier:",
+    "recent": "This conversation:",
+}
 
 
 def estimate_tokens(text: str) -> int:
@@ -24,7 +32,7 @@ def estimate_tokens(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ContextItem:
-    """One line of a context and where it comes from: `part` is "fact", "memory" or "recent"."""
+    """One line of a context and where it comes from: `part` is "preference", "fact", "memory" or "recent"."""
 
     part: str
     id: str
@@ -42,6 +50,8 @@ class ContextItem:
         of ours: both may come from a file that somebody else wrote.
         """
         day, text = f"{self.at.day} {self.at:%B %Y}", "\n    ".join(self.text.splitlines())
+        if self.part == "preference":
+            return f"- {text}"
         if self.part == "fact":
             return f"- {text} (since {day})"
         said = f"{' '.join((self.speaker or '').split())}: {text}"
@@ -65,15 +75,20 @@ def assemble(
     recent: Sequence[Moment],
     facts: Sequence[Hit],
     memories: Sequence[Hit],
+    preferences: Sequence[Preference] = (),
     token_budget: int,
     count_tokens: TokenCounter = estimate_tokens,
 ) -> Context:
-    """Fill the budget: the newest turns first, then facts, then memories by rank; shown in time order, nothing twice.
+    """Fill the budget: the newest turns first, then preferences, facts and memories by rank; shown in time order, nothing twice.
 
     `recent` is in time order, `facts` and `memories` best first. The text of the result never exceeds the budget.
     """
     chosen = _Budget(token_budget, count_tokens)
     chosen.take((_item_of_moment(moment) for moment in reversed(recent)), up_to=RECENT_SHARE, stop_at_first=True)
+    wishes = sorted(preferences, key=lambda preference: preference.updated_at, reverse=True)
+    chosen.take(
+        (_item_of_preference(wish, text) for wish in wishes if (text := wish.as_text())), up_to=PREFERENCES_SHARE
+    )
     chosen.take((_item_of_hit("fact", hit) for hit in facts), up_to=FACTS_SHARE)
     chosen.take((_item_of_hit("memory", hit) for hit in memories), up_to=1.0)
     items = tuple(item for part in HEADINGS for item in sorted(chosen.items(part), key=_in_order))
@@ -134,6 +149,10 @@ def _item_of_moment(moment: Moment) -> ContextItem:
         None,
         moment.position,
     )
+
+
+def _item_of_preference(preference: Preference, text: str) -> ContextItem:
+    return ContextItem("preference", preference.id, text, preference.updated_at, None, None, None)
 
 
 def _item_of_hit(part: str, hit: Hit) -> ContextItem:

@@ -19,9 +19,21 @@ from aico.errors import InvalidInput, NotFound, StorageError
 
 NEAR_LIMIT = 5
 
-_OF_EITHER = tuple((table, "owner_id") for table in ("embeddings", "memory_marks", "memory_tags", "memory_visits"))
+_OF_EITHER = (
+    *((table, "owner_id") for table in ("embeddings", "memory_marks", "memory_tags", "memory_visits")),
+    *((table, "subject_id") for table in ("feedback_events", "sensitive_feedback")),
+)
 _OF_MESSAGES = (("messages", "id"), ("passages", "message_id"), ("fact_sources", "message_id"), *_OF_EITHER)
 _OF_FACTS = (("facts", "id"), ("fact_history", "fact_id"), ("fact_sources", "fact_id"), *_OF_EITHER)
+_OF_USERS = (
+    "preferences",
+    "logs",
+    "user_relationships",
+    "feedback_events",
+    "sensitive_feedback",
+    "tasks",
+    "merged_rows",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,15 +249,22 @@ class Eraser:
                     self._connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (id_,)).rowcount for id_ in ids
                 )
         abandoned = "user_id = ? AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.conversation_id = {id})"
-        for table, id_column in (
-            ("session_metadata", "session_metadata.conversation_id"),
-            ("conversations", "conversations.id"),
+        for table, id_column, only in (
+            ("session_metadata", "session_metadata.conversation_id", ""),
+            ("feedback_events", "feedback_events.subject_id", "AND subject = 'conversation'"),
+            ("sensitive_feedback", "sensitive_feedback.subject_id", "AND subject = 'conversation'"),
+            ("conversations", "conversations.id", ""),
         ):
-            gone = self._connection.execute(f"DELETE FROM {table} WHERE {abandoned.format(id=id_column)}", (user_id,))
-            removed[table] = gone.rowcount
+            gone = self._connection.execute(
+                f"DELETE FROM {table} WHERE {abandoned.format(id=id_column)} {only}", (user_id,)
+            )
+            removed[table] = removed.get(table, 0) + gone.rowcount
         if everything:
-            for table in ("preferences", "logs", "user_relationships"):
-                removed[table] = self._connection.execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,)).rowcount
+            own_tasks = "SELECT id FROM tasks WHERE user_id = ?"
+            self._connection.execute(f"DELETE FROM task_executions WHERE task_id IN ({own_tasks})", (user_id,))
+            for table in _OF_USERS:
+                gone = self._connection.execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,))
+                removed[table] = removed.get(table, 0) + gone.rowcount
             self._connection.execute(
                 "UPDATE users SET full_name = NULL, nickname = NULL, time_zone = NULL WHERE id = ?", (user_id,)
             )

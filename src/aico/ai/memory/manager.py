@@ -15,6 +15,7 @@ from aico.data.conversations import ConversationRepository, Message, Moment, Out
 from aico.data.facts import FactRepository
 from aico.data.libsql import LibSQLConnection
 from aico.data.limits import checked_text
+from aico.data.preferences import COMPANION, PreferenceRepository
 from aico.data.user import UserService
 from aico.errors import Forgotten, InvalidInput, NotFound
 
@@ -38,13 +39,14 @@ class MemoryManager:
         users: UserService,
         conversations: ConversationRepository,
         facts: FactRepository,
+        preferences: PreferenceRepository,
         semantic: SemanticMemoryStore,
         working: WorkingMemoryStore,
         eraser: Eraser,
         clock: Clock,
     ) -> None:
         self._connection, self._users = connection, users
-        self._conversations, self._facts = conversations, facts
+        self._conversations, self._facts, self._preferences = conversations, facts, preferences
         self._semantic, self._working, self._eraser, self._clock = semantic, working, eraser, clock
 
     def record(
@@ -188,7 +190,7 @@ class MemoryManager:
 
     def context(self, user: str, query: str, *, conversation: str | None = None, token_budget: int = 1000) -> Context:
         """What a language model should know to answer `query`: last turns of the live conversation, facts that hold
-        now and moments recalled, each once, with date and speaker, within `token_budget` tokens.
+        now, preferences for the companion (`companion.*`) and moments recalled, each once, within `token_budget` tokens.
 
         Tokens are estimated (`aico.ai.memory.context.estimate_tokens`). Raises InvalidInput.
         """
@@ -202,6 +204,7 @@ class MemoryManager:
         return assemble(
             recent=recent,
             facts=[fact for fact in facts if fact.at <= now],
+            preferences=self._preferences.list(user, prefix=COMPANION),
             memories=self.recall(user, query, limit=CONTEXT_MEMORIES, kinds=("message",)),
             token_budget=token_budget,
         )

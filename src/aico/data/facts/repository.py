@@ -228,6 +228,15 @@ class FactRepository:
         }
         return [fact_id for fact_id in candidates if fact_id not in held]
 
+    def draw_from(self, user_id: bytes, message: bytes, *, instead_of: bytes) -> None:
+        """Let one message be the source of everything that another was the source of, before that one goes."""
+        rows = self._connection.fetch_all(
+            "SELECT fact_id FROM fact_sources WHERE message_id = ? AND user_id = ?", (instead_of, user_id)
+        )
+        for row in rows:
+            self._add_source(user_id, row["fact_id"], message)
+        self._connection.execute("DELETE FROM fact_sources WHERE message_id = ?", (instead_of,))
+
     # The rows
 
     def _row(self, user_id: bytes, fact: str) -> Row:

@@ -1,0 +1,72 @@
+"""`aico config`: the vault's settings. They hold no secrets, so none of these commands unlocks anything."""
+
+import os
+
+import click
+
+from aico.cli._options import Call, common
+from aico.cli._show import answer, console, printable, say
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def config(context: click.Context) -> None:
+    """Look at the vault's settings and change them."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@config.command()
+@common
+def list(call: Call) -> None:
+    """List every setting: its value, unit, default and where it comes from."""
+    from dataclasses import asdict
+
+    from aico.configuration import current_settings
+    from aico.settings import vault_folder
+
+    found = current_settings(vault_folder(call.home), os.environ)
+
+    def show() -> None:
+        screen = console()
+        for one in found:
+            origin = one.source if one.source == "default" else f"{one.source}; default {one.default}"
+            screen.print(printable(f"{one.name} = {one.value}  ({origin})"), style="bold", soft_wrap=True)
+            screen.print(f"    in {one.unit}: {one.meaning}", soft_wrap=True)
+
+    answer({"settings": [asdict(one) for one in found]}, show, as_json=call.as_json)
+
+
+@config.command()
+@click.argument("name")
+@common
+def get(call: Call, *, name: str) -> None:
+    """Print one setting's value."""
+    from dataclasses import asdict
+
+    from aico.configuration import current_setting
+    from aico.settings import vault_folder
+
+    found = current_setting(vault_folder(call.home), name, os.environ)
+    answer(asdict(found), lambda: say(str(found.value)), as_json=call.as_json)
+
+
+@config.command()
+@common
+def validate(call: Call) -> None:
+    """Check config.toml as opening the vault would."""
+    from aico.configuration import check_file
+    from aico.settings import vault_folder
+
+    file = check_file(vault_folder(call.home))
+    answer({"file": str(file), "ok": True}, lambda: say(f"{file} is sound."), as_json=call.as_json)
+
+
+@config.command()
+@common
+def path(call: Call) -> None:
+    """Print where config.toml lies, or would."""
+    from aico.settings import CONFIG_FILE, vault_folder
+
+    file = vault_folder(call.home) / CONFIG_FILE
+    answer({"file": str(file), "exists": file.exists()}, lambda: say(str(file)), as_json=call.as_json)

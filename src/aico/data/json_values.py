@@ -1,0 +1,52 @@
+"""JSON values as they are kept: what comes back equals what was given, or it is refused before anything is written."""
+
+from typing import Any
+
+import msgspec
+
+from aico.data.limits import NAME_MAX_BYTES
+from aico.errors import InvalidInput
+
+JSON_MAX_BYTES = 16 * NAME_MAX_BYTES
+"""64 KiB: settings and small answers; texts belong into messages and facts."""
+
+JsonObject = dict[str, Any]  # any JSON
+
+
+def checked_json(value: Any, *, field: str) -> str:  # any JSON
+    """The value as JSON text. Raises InvalidInput for what JSON cannot keep (NaN, tuples, keys that are no text)."""
+    try:
+        encoded = msgspec.json.encode(value)
+        kept = msgspec.json.decode(encoded) == value
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        kept = False
+    if not kept:
+        raise InvalidInput(
+            f"{field} cannot be kept as JSON; nothing was written",
+            hint="use text, finite numbers, true, false, null, lists, and objects whose keys are text",
+            field=field,
+        )
+    if len(encoded) > JSON_MAX_BYTES:
+        problem = f"{field} has {len(encoded):,} bytes as JSON, more than the {JSON_MAX_BYTES:,} that fit; nothing was written"
+        raise InvalidInput(problem, field=field)
+    return encoded.decode()
+
+
+def checked_json_object(value: JsonObject | None, *, field: str) -> str:
+    """Like `checked_json` for an object; None is the empty one."""
+    if value is not None and not isinstance(value, dict):
+        raise InvalidInput(f"{field} is not a dictionary; nothing was written", field=field)
+    return checked_json(value or {}, field=field)
+
+
+def read_json(text: str) -> Any:  # any JSON
+    """A value as it was given to `checked_json`."""
+    return msgspec.json.decode(text)
+
+
+def json_or_text(text: str) -> Any:  # any JSON
+    """What a person typed: the JSON value if it is one, else the text itself."""
+    try:
+        return read_json(text)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return text

@@ -1,0 +1,41 @@
+"""Tasks at the command line."""
+
+from pathlib import Path
+
+from tests.cli.conftest import run, run_json
+
+OWN = [
+    "clear-log",
+    "keep-logs-short",
+    "prune-task-history",
+    "sweep-hot-tier",
+    "sweep-live-sessions",
+    "sweep-sessions",
+]
+
+
+def test_the_vaults_own_tasks_are_listed_run_and_remembered(home: Path) -> None:
+    assert [task["name"] for task in run_json("tasks", "ls")["tasks"]] == OWN
+    assert run_json("tasks", "due")["tasks"] == []
+    assert run("tasks", "run", "--due").stderr == "Nothing is due.\n"
+    [done] = run_json("tasks", "run", "clear-log")["executions"]
+    assert (done["outcome"], done["attempt"], done["error"]) == ("done", 1, None)
+    assert "clear-log  done" in run("tasks", "history").stdout
+    assert "every 1d  next" in run("tasks", "ls").stdout
+
+
+def test_a_task_is_added_switched_off_and_removed(home: Path) -> None:
+    made = run_json("tasks", "add", "ask", "--action", "ask", "--schedule", "every 2h", "--payload", '{"x": 1}')
+    assert (made["schedule"], made["payload"], made["attempts_max"]) == ("every 2h", {"x": 1}, 3)
+    assert "switched off" in run("tasks", "disable", "ask").stdout
+    assert "next" in run("tasks", "enable", "ask").stdout
+    assert run_json("tasks", "run", "ask", exit_code=2)["error"] == "InvalidInput"  # this program has no such action
+    run("tasks", "rm", "ask")
+    assert run_json("tasks", "rm", "ask", exit_code=6)["error"] == "NotFound"
+
+
+def test_one_task_is_named_or_all_that_is_due(home: Path) -> None:
+    for arguments in ((), ("clear-log", "--due")):
+        assert "--due" in run_json("tasks", "run", *arguments, exit_code=2)["hint"]
+    refused = run_json("tasks", "add", "x", "--action", "x", "--schedule", "at times", exit_code=2)
+    assert "every" in refused["message"]
