@@ -137,11 +137,12 @@ def test_an_id_is_there_once(connection):
 
 def test_rolling_every_version_back_leaves_only_the_history_and_forward_works_again(connection):
     forward = everything(connection)
-    for number in sorted(CORE_SCHEMA, reverse=True):
-        with connection.transaction():
-            for statement in CORE_SCHEMA[number].rollback_statements:
-                connection.execute(statement)
-            connection.execute("DELETE FROM schema_history WHERE schema = 'core' AND version = ?", (number,))
+    for schema in reversed(SchemaRegistry.get_core_schemas()):
+        for number in sorted(schema.definitions, reverse=True):
+            with connection.transaction():
+                for statement in schema.definitions[number].rollback_statements:
+                    connection.execute(statement)
+                connection.execute("DELETE FROM schema_history WHERE schema = ? AND version = ?", (schema.name, number))
     assert {name for _, name, _ in everything(connection)} <= OURS
     SchemaRegistry.apply_core_schemas(connection)
     assert everything(connection) == forward
