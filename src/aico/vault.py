@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from aico.ai.embedding.choice import chosen_embedder
+from aico.ai.memory.embedding import Embeddings
 from aico.ai.memory.erasure import Eraser
 from aico.ai.memory.manager import MemoryManager
 from aico.ai.memory.semantic import SemanticMemoryStore
@@ -17,6 +19,7 @@ from aico.audit import AuditReport, sampled_content, search_for_leaks, used_temp
 from aico.clock import IdSource
 from aico.data.change_feed import ChangeFeed
 from aico.data.conversations import ConversationRepository
+from aico.data.embeddings import EmbeddingRepository
 from aico.data.facts import FactRepository
 from aico.data.libsql import EncryptedLibSQLConnection
 from aico.data.libsql.pages import DatabaseKeys
@@ -80,10 +83,11 @@ class Vault:
     """An open vault, and a context manager. Any thread may use it; a forked child must open its own.
 
     `memory` is the door; `users`, `conversations`, `facts` and `logs` are the repositories below it, `views` what is
-    derived from them, `keys` the ways to unlock it.
+    derived from them, `embeddings` what they mean to the chosen model, `keys` the ways to unlock it.
     """
 
     def __init__(self, folder: Path, vault_file: VaultFile, unlocked: Unlocked, settings: Settings) -> None:
+        embedder = chosen_embedder(settings)
         self.folder, self.settings = folder, settings
         self.format, self.vault_id = vault_file.format, vault_file.vault_id
         keys = DatabaseKeys({vault_file.generation: unlocked.root.for_pages()})
@@ -94,9 +98,11 @@ class Vault:
             busy_wait_s=settings.busy_wait_s,
             page_cache_kib=settings.page_cache_kib,
         )
+        ids, natural_ids, feed = IdSource(settings.clock), NaturalIds(unlocked.natural), ChangeFeed(self.connection)
+        vectors = EmbeddingRepository(self.connection, natural_ids=natural_ids, episode_gap_s=settings.episode_gap_s)
+        self.embeddings = Embeddings(self.connection, repository=vectors, feed=feed, embedder=embedder)
         with self._closed_on_error():
             SchemaRegistry.apply_core_schemas(self.connection)
-            ids, natural_ids = IdSource(settings.clock), NaturalIds(unlocked.natural)
             self.keys = VaultKeys(folder / VAULT_FILE, unlocked.root, self.connection)
             self.users = UserService(self.connection, natural_ids=natural_ids, ids=ids)
             self.conversations = ConversationRepository(self.connection, natural_ids=natural_ids, ids=ids)
@@ -104,9 +110,11 @@ class Vault:
             self.logs = LogRepository(self.connection, clock=settings.clock)
             semantic = SemanticMemoryStore(
                 self.connection,
-                feed=ChangeFeed(self.connection),
+                feed=feed,
                 conversations=self.conversations,
                 facts=self.facts,
+                embeddings=self.embeddings,
+                vectors=vectors,
                 episode_gap_s=settings.episode_gap_s,
                 users_in_memory=settings.users_in_memory,
             )
@@ -126,9 +134,11 @@ class Vault:
                 facts=self.facts,
                 semantic=semantic,
                 eraser=eraser,
+                embeddings=self.embeddings,
                 clock=settings.clock,
             )
-            self.views = Views(views)
+            self.views = Views(views, embeddings=self.embeddings)
+            self.embeddings.wake_if_behind()
 
     def audit(self, needles: Sequence[str] = (), *, samples: int = 40) -> AuditReport:
         """Search every file of the vault, and what it may have left in the temporary folder, as a stranger would.
@@ -155,14 +165,27 @@ class Vault:
 
     def status(self) -> Status:
         """What the vault holds and how it is unlocked."""
-        return status_of(self.folder, vault_format=self.format, keyslots=self.keys.slots(), connection=self.connection)
+        return status_of(
+            self.folder,
+            vault_format=self.format,
+            keyslots=self.keys.slots(),
+            connection=self.connection,
+            embeddings=self.embeddings.status(),
+        )
 
     def doctor(self) -> list[Finding]:
         """Examine folder, keys, every page and the views. Takes time with the size of the vault."""
-        return examine(self.folder, keyslots=self.keys.slots(), connection=self.connection, views=self.views)
+        return examine(
+            self.folder,
+            keyslots=self.keys.slots(),
+            connection=self.connection,
+            views=self.views,
+            embeddings=self.embeddings.status(),
+        )
 
     def close(self) -> None:
-        """Give everything back. May be called twice."""
+        """Give everything back, after the batch of vectors at hand. May be called twice."""
+        self.embeddings.close()
         self.connection.close()
 
     def __enter__(self) -> Self:

@@ -5,6 +5,7 @@ from datetime import datetime
 from itertools import islice
 
 from aico.ai.memory.context import Context, assemble
+from aico.ai.memory.embedding import Embeddings
 from aico.ai.memory.erasure import Eraser, Receipt, Wish
 from aico.ai.memory.hits import Hit
 from aico.ai.memory.index import Filter
@@ -39,11 +40,13 @@ class MemoryManager:
         facts: FactRepository,
         semantic: SemanticMemoryStore,
         eraser: Eraser,
+        embeddings: Embeddings,
         clock: Clock,
     ) -> None:
         self._connection, self._users = connection, users
         self._conversations, self._facts = conversations, facts
         self._semantic, self._eraser, self._clock = semantic, eraser, clock
+        self._embeddings = embeddings
 
     def record(
         self,
@@ -68,6 +71,7 @@ class MemoryManager:
             return self._conversations.add(self._users.ensure(user), [message], return_forgotten=return_forgotten)[0]
 
         recorded = self._connection.write(work)
+        self._embeddings.wake()
         if recorded.outcome is Outcome.FORGOTTEN:
             raise Forgotten(
                 "this message was forgotten on purpose; it was not recorded again",
@@ -116,6 +120,7 @@ class MemoryManager:
                     return_forgotten=return_forgotten,
                     on_progress=tell,
                 )
+            self._embeddings.wake()
         tell(0)
         return recorded
 
@@ -148,7 +153,9 @@ class MemoryManager:
                 supersedes=supersedes,
             )
 
-        return self._connection.write(work).hex()
+        fact_id = self._connection.write(work)
+        self._embeddings.wake()
+        return fact_id.hex()
 
     def recall(
         self,
@@ -177,6 +184,7 @@ class MemoryManager:
         if user_id is None:
             return []
         hits = self._semantic.search(user_id, query, limit=limit, where=where)
+        self._embeddings.wake_if_changed()
         return hits if score_min is None else [hit for hit in hits if hit.score >= score_min]
 
     def context(self, user: str, query: str, *, conversation: str | None = None, token_budget: int = 1000) -> Context:
