@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from aico.ai.embedding import Embedder
@@ -13,7 +14,7 @@ from aico.ai.memory.index import Meaning
 from aico.ai.memory.passages import embedded
 from aico.ai.memory.questions import Questions
 from aico.data.change_feed import ChangeFeed
-from aico.data.embeddings import EmbeddingRepository
+from aico.data.embeddings import Content, EmbeddingRepository, Passage
 from aico.data.libsql import LibSQLConnection
 from aico.errors import AicoError, Busy, InvalidInput, StorageError
 
@@ -215,19 +216,21 @@ class Embeddings:
 
     def _embed(self, embedder: Embedder, ids: list[bytes], go_on: Callable[[], bool]) -> bool:
         """Make and keep the vectors of some memories; false if it was not to go on."""
-        contents = self._repository.contents(ids)
-        made = embedded(embedder, contents, go_on)
-        if made is None:
-            return False
-
-        def keep() -> None:
-            now = {content.id: content for content in self._repository.contents(ids)}
-            for content, passages in zip(contents, made, strict=True):
-                if now.get(content.id) == content:  # nothing of what was forgotten or changed meanwhile
-                    self._repository.add(embedder.id, content, passages)
-
-        self._connection.write(keep)
+        while ids:
+            contents = self._repository.contents(ids)
+            made = embedded(embedder, contents, go_on)
+            if made is None:
+                return False
+            ids = self._connection.write(partial(self._keep, embedder.id, contents, made))
         return True
+
+    def _keep(self, model: str, contents: list[Content], made: list[list[Passage]]) -> list[bytes]:
+        """Keep vectors, but none of what was forgotten or changed meanwhile; the ids of what has to be made again."""
+        now = {content.id: content for content in self._repository.contents(content.id for content in contents)}
+        for content, passages in zip(contents, made, strict=True):
+            if now.get(content.id) == content:
+                self._repository.add(model, content, passages)
+        return [content.id for content in contents if now.get(content.id, content) != content]
 
     def _begin(self, embedder: Embedder) -> int:
         """The change from which to go on. Raises InvalidInput if another process put another model in this one's place.

@@ -132,7 +132,7 @@ class Search:
         """How much of the question's meaning each of some documents has, 0 to 1; they may stand in several rows."""
         if self._likeness is None:
             return np.zeros(documents.shape, np.float32)
-        some, places = np.unique(documents, return_inverse=True)
+        some, places = np.unique(np.maximum(documents, 0), return_inverse=True)  # where nobody is, nothing is lent
         return ranking.meaning_shares(self._likeness.of(some))[places].reshape(documents.shape)
 
     def _about(self, pool: Ints) -> Mask:
