@@ -6,6 +6,7 @@ import click
 
 BENCHMARKS = {
     "locomo": "Recall quality: does a question find the turns its answer rests on?",
+    "recall": "How fast a hybrid recall is, the question's vector given, and what the index takes in memory.",
     "storage": "The sealed store against SQLCipher and against SQLite in the clear.",
     "writers": "Durable records from many processes and threads into one vault.",
 }

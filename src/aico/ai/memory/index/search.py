@@ -8,7 +8,7 @@ from aico.ai.memory import ranking
 from aico.ai.memory.index.documents import EVERYTHING, DocumentTable, Filter, Scored
 from aico.ai.memory.index.postings import SATURATION, Floats, Ints, Mask, Scorer
 from aico.ai.memory.index.query import Query, QueryReader
-from aico.ai.memory.index.vectors import SCAN_ERROR, Meaning, VectorTable
+from aico.ai.memory.index.vectors import Meaning, VectorTable
 
 _CANDIDATES = 100
 """Best documents by words, and as many by meaning, that are looked at closer; a higher limit looks at as many."""
@@ -55,7 +55,7 @@ class Search:
         self._asked = asked
         self._allowed = state.current if where == EVERYTHING else table.matching(where)
         self._found = [state.scorer.weigh(word.terms) for word in asked.words[:_WORDS_WEIGHED]]
-        self._likeness = _Likeness(vectors, meaning) if vectors and meaning is not None else None
+        self._likeness = _likeness(vectors, meaning, table.size) if vectors and meaning is not None else None
 
     def hits(self, limit: int) -> list[Scored]:
         """The best of the pool, explained."""
@@ -121,19 +121,18 @@ class Search:
         seeds = ranking.best(scores, count)
         seeds = seeds[self._table.order_by_score(seeds, scores[seeds])[:count]]
         if self._likeness is not None:
-            alike = self._likeness.best(self._allowed, count)
-            likeness = self._likeness.of(alike)
-            alike = alike[self._table.order_by_score(alike, likeness)[:count]]
+            likeness = np.where(self._allowed & (self._likeness >= ranking.LIKE_FROM), self._likeness, np.float32(0))
+            alike = ranking.best(likeness, count)
+            alike = alike[self._table.order_by_score(alike, likeness[alike])[:count]]
             seeds = np.concatenate([seeds, alike])
         previous, following, _ = self._state.links
         return ranking.widen(seeds, previous, following, self._allowed)
 
     def _meant(self, documents: Ints) -> Floats:
-        """How much of the question's meaning each of some documents has, 0 to 1; they may stand in several rows."""
+        """How much of the question's meaning each of some documents has, 0 to 1."""
         if self._likeness is None:
             return np.zeros(documents.shape, np.float32)
-        some, places = np.unique(np.maximum(documents, 0), return_inverse=True)  # where nobody is, nothing is lent
-        return ranking.meaning_shares(self._likeness.of(some))[places].reshape(documents.shape)
+        return ranking.meaning_shares(self._likeness[documents])
 
     def _about(self, pool: Ints) -> Mask:
         """Which of the pool were said by whom the question is about."""
@@ -155,23 +154,6 @@ class Search:
         return self._asked.shown(set(np.flatnonzero(scores > 0).tolist()))
 
 
-class _Likeness:
-    """How like one question documents are, beyond chance."""
-
-    def __init__(self, vectors: VectorTable, meaning: Meaning) -> None:
-        self._vectors, self._question = vectors, meaning.question
-        self._chance = vectors.chance(meaning)
-
-    def of(self, documents: Ints) -> Floats:
-        """The likeness of some documents, exactly; below 0 for those without a vector."""
-        return ranking.beyond_chance(self._vectors.likeness(self._question, documents), chance=self._chance)
-
-    def best(self, allowed: Mask, count: int) -> Ints:
-        """Those enough alike to be found by it: the `count` best, and any that the scan cannot tell from the last."""
-        cosines = self._vectors.scan(self._question, len(allowed))
-        least = np.float32(self._chance + ranking.LIKE_FROM * (1 - self._chance)) - SCAN_ERROR
-        candidates: Ints = np.flatnonzero((cosines >= least) & allowed).astype(np.int32)
-        if len(candidates) > count:
-            found = cosines[candidates]
-            candidates = candidates[found >= np.partition(found, -count)[-count] - 2 * SCAN_ERROR]
-        return candidates[self.of(candidates) >= ranking.LIKE_FROM]
+def _likeness(vectors: VectorTable, meaning: Meaning, document_count: int) -> Floats:
+    """How like the question each document is beyond chance; far below 0 without a vector."""
+    return ranking.beyond_chance(vectors.cosines(meaning.question, document_count), chance=vectors.chance(meaning))

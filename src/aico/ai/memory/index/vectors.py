@@ -1,8 +1,10 @@
 """What documents mean: vectors as 16-bit fixed-point rows in memory, each compared with the question's.
 
-Exact, not approximate. Fixed point is half the size of 32-bit floats and faster to scan, because reading memory is
-what takes the time: 100,000 rows of 384 take 77 MB and 6 to 7 ms, as floats 154 MB and 12 ms. All rows have one
-scale, so products and sums are whole numbers that 64 bits hold exactly: no score depends on the order of arrival.
+Every vector is looked at. Fixed point is half the size of 32-bit floats and faster to scan, because reading memory is
+what takes the time: 100,000 rows of 384 take 77 MB and 6 to 7 ms, as floats 154 MB and 12 ms.
+
+The scale is such that 32-bit floats hold every sum of products exactly: these are whole numbers, and no part of the
+sum is larger than the product of both lengths (Cauchy and Schwarz). So no score depends on the order of arrival.
 """
 
 from collections.abc import Sequence
@@ -13,12 +15,10 @@ import numpy.typing as npt
 
 from aico.ai.memory.index.postings import Floats, Ints
 
-SCALE = 32_767
-"""What 1.0 is in fixed point; the parts of a unit vector lie within."""
+SCALE = 4_000
+"""What 1.0 is in fixed point: its square, with room for rounding, is below 2^24. A cosine is off by about 0.0001."""
 NO_VECTOR = np.float32(-2)
-"""Stands for the likeness of a document that has no vector: below any that is."""
-SCAN_ERROR = np.float32(1e-5)
-"""More than the 32-bit sums of `scan` are off from what `likeness` tells."""
+"""Stands for the cosine of a document that has no vector: below any that is."""
 
 _BLOCK_ROWS = 16_384
 """Rows lie in blocks of so many, so that growing never copies them."""
@@ -30,8 +30,9 @@ Rows = npt.NDArray[np.int16]
 
 
 def fixed_point(vectors: npt.NDArray[np.floating]) -> Rows:
-    """Unit vectors as rows of 16-bit numbers."""
-    rows: Rows = np.rint(np.clip(vectors, -1, 1).astype(np.float32) * np.float32(SCALE)).astype(np.int16)
+    """Vectors, brought to length 1, as rows of 16-bit numbers."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    rows: Rows = np.rint(vectors * (SCALE / np.maximum(lengths, 1e-9))).astype(np.int16)
     return rows
 
 
@@ -110,29 +111,15 @@ class VectorTable:
         self._row_of[renumbered[kept]] = row_of
         self._more = {int(renumbered[document]): places for document, places in self._more.items()}
 
-    def scan(self, question: Rows, document_count: int) -> Floats:
-        """How alike each document is to the question: the cosine of its best vector, to about `SCAN_ERROR`."""
-        by_row, row_of = self._scan_rows(question), self._rows(document_count)
-        alike = self._unlike(document_count)
+    def cosines(self, question: Rows, document_count: int) -> Floats:
+        """The cosine of the question with each document's best vector, to the same bit whenever it came."""
+        by_row, row_of = self._scan(question), self._rows(document_count)
+        found = np.full(document_count, NO_VECTOR, np.float32)
         held = row_of != _NONE
-        alike[held] = by_row[row_of[held]]
+        found[held] = by_row[row_of[held]]
         for document, places in self._more.items():
-            alike[document] = max(alike[document], by_row[places].max())
-        return alike
-
-    def likeness(self, question: Rows, documents: Ints) -> Floats:
-        """The same for some documents, exactly: whole numbers in 64-bit floats, whose sums depend on no order."""
-        row_of = self._rows(int(documents.max(initial=_NONE)) + 1)[documents]
-        alike = self._unlike(len(documents))
-        held = np.flatnonzero(row_of != _NONE)
-        alike[held] = self._products(question, row_of[held])
-        if self._more:
-            for place, document in enumerate(documents.tolist()):
-                if document in self._more:
-                    alike[place] = max(
-                        alike[place], self._products(question, np.array(self._more[document], np.int32)).max()
-                    )
-        return alike
+            found[document] = max(found[document], by_row[places].max())
+        return found
 
     def chance(self, meaning: Meaning) -> float:
         """How like any text the question is: the mean of its cosines with all vectors and all strangers. Scans nothing."""
@@ -140,24 +127,17 @@ class VectorTable:
         whole = int(np.dot(total, meaning.question.astype(np.int64)))
         return whole / SCALE**2 / (len(self) + len(meaning.strangers))
 
-    def _scan_rows(self, question: Rows) -> Floats:
+    def _scan(self, question: Rows) -> Floats:
         products = np.empty(self._row_count, np.float32)
-        asked = question.astype(np.float32) / np.float32(SCALE**2)
+        asked = question.astype(np.float32)
         scratch = np.empty((_STEP_ROWS, len(question)), np.float32)
         for first in range(0, self._row_count, _STEP_ROWS):  # a block is a whole number of steps
             block, start = divmod(first, _BLOCK_ROWS)
             count = min(_STEP_ROWS, self._row_count - first)
             np.copyto(scratch[:count], self._blocks[block][start : start + count])
             np.dot(scratch[:count], asked, out=products[first : first + count])
+        products /= np.float32(SCALE**2)
         return products
-
-    def _products(self, question: Rows, places: Ints) -> Floats:
-        blocks, starts = np.divmod(places, _BLOCK_ROWS)
-        rows = np.empty((len(places), len(question)))
-        for block in np.unique(blocks).tolist():
-            here = blocks == block
-            rows[here] = self._blocks[block][starts[here]]
-        return np.asarray(rows @ question.astype(np.float64) / SCALE**2, np.float32)
 
     def _take_places(self, count: int, *, dimension: int) -> list[int]:
         if not len(self._sum):
@@ -187,7 +167,3 @@ class VectorTable:
         if document_count > room:
             more = np.full(max(1024, document_count - room, room // 2), _NONE, np.int32)
             self._row_of = np.concatenate([self._row_of, more])
-
-    @staticmethod
-    def _unlike(count: int) -> Floats:
-        return np.full(count, NO_VECTOR, np.float32)
