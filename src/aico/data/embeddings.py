@@ -91,7 +91,9 @@ class EmbeddingRepository:
         sql = _MISSING if after == 0 else _MISSING_SINCE
         return [row["id"] for row in self._connection.fetch_all(sql, {"model": model, "after": after})]
 
-    def of_user(self, user_id: bytes, model: str) -> Iterator[tuple[list[bytes], npt.NDArray[np.float32]]]:
+    def of_user(
+        self, user_id: bytes, model: str, dimension: int
+    ) -> Iterator[tuple[list[bytes], npt.NDArray[np.float32]]]:
         """All of a person's committed vectors, some thousand at a time: the memories they belong to, and a row each."""
         last = 0
         while rows := self._connection.fetch_committed(
@@ -99,10 +101,10 @@ class EmbeddingRepository:
             (user_id, model, last, _ROWS_AT_ONCE),
         ):
             last = rows[-1]["row_id"]
-            yield _as_matrix(rows)
+            yield _as_matrix(rows, dimension)
 
     def of_memories(
-        self, user_id: bytes, model: str, ids: Sequence[bytes]
+        self, user_id: bytes, model: str, dimension: int, ids: Sequence[bytes]
     ) -> tuple[list[bytes], npt.NDArray[np.float32]]:
         """The committed vectors of some of a person's messages and facts."""
         rows: list[Row] = []
@@ -116,7 +118,7 @@ class EmbeddingRepository:
                 f"{_VECTORS} WHERE {owners} AND e.user_id = ? AND e.model = ? AND e.dimension > 0",
                 [*some, *some, user_id, model],
             )
-        return _as_matrix(rows)
+        return _as_matrix(rows, dimension)
 
     def memories_changed(self, user_id: bytes, model: str, *, after: int, up_to: int) -> list[bytes]:
         """The person's memories of which a committed change in (after, up_to] gave or emptied a vector of this model."""
@@ -196,6 +198,8 @@ _MISSING_SINCE = f"""SELECT m.id, m.at FROM {_CHANGED.format("messages")} JOIN m
         WHERE {_WITHOUT} ORDER BY at DESC"""
 
 
-def _as_matrix(rows: Sequence[Row]) -> tuple[list[bytes], npt.NDArray[np.float32]]:
-    stored = np.frombuffer(b"".join(row["vector"] for row in rows), STORED)
-    return [row["memory_id"] for row in rows], stored.astype(np.float32).reshape(len(rows), -1 if rows else 0)
+def _as_matrix(rows: Sequence[Row], dimension: int) -> tuple[list[bytes], npt.NDArray[np.float32]]:
+    """Whose vectors these are, and a row each; those of another dimension are not this model's."""
+    fitting = [row for row in rows if len(row["vector"]) == dimension * STORED.itemsize]
+    stored = np.frombuffer(b"".join(row["vector"] for row in fitting), STORED)
+    return [row["memory_id"] for row in fitting], stored.astype(np.float32).reshape(len(fitting), dimension)

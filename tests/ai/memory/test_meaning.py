@@ -226,6 +226,19 @@ def test_a_model_whose_answer_is_no_vector_is_refused(vault, model):
     assert vectors_of(vault) == {}
 
 
+def test_vectors_of_another_dimension_under_the_same_name_are_left_out(tmp_path):
+    with opened(tmp_path, Model()) as vault:
+        vault.memory.record("mia", "my red bicycle", conversation="a")
+        vault.views.wait()
+    other = Model()
+    other.dimension = 128
+    with opened(tmp_path, other) as vault:
+        assert found(vault, "bicycle") == ["my red bicycle"]
+        vault.memory.record("mia", "another bicycle", conversation="b")
+        vault.views.wait()
+        assert found(vault, "fahrrad") == ["another bicycle"]
+
+
 def test_waiting_too_long_says_how_far_it_is(vault, model):
     vault.memory.record("mia", "my red bicycle", conversation="a")
     model.gate = threading.Semaphore(0)

@@ -74,6 +74,11 @@ class Embeddings:
         """The id of the chosen model, None where memories are found by their words alone."""
         return None if self._embedder is None else self._embedder.id
 
+    @property
+    def dimension(self) -> int:
+        """The length of the chosen model's vectors, 0 without a model."""
+        return 0 if self._embedder is None else self._embedder.dimension
+
     def status(self) -> list[EmbeddingStatus]:
         """Each model that has vectors here, and the chosen one; that first."""
         counts = self._repository.counts()
@@ -105,6 +110,8 @@ class Embeddings:
         Raises ModelUnavailable; Busy after `timeout_s` seconds and the second that a step may take, StorageError
         inside a transaction. What was done is kept.
         """
+        if self.model is None:
+            return
         if self._connection.in_transaction:
             raise StorageError("vectors are not made inside a transaction; none was made", hint="end it first")
         deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s

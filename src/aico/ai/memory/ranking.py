@@ -30,7 +30,7 @@ QUESTION_WEIGHT = 0.15
 LIKE_FROM = 0.2
 """From here on a text is taken to mean something like the question, and is found without a word in common.
 
-Of questions put to somebody else's memories, where nothing answers them, half find something that like."""
+Of questions put to somebody else's memories, where nothing answers them, four of ten find something that like."""
 SAME_FROM = 0.6
 """More alike than this counts as no more: texts that say the same."""
 MEANING_WEIGHT = 0.42

@@ -130,17 +130,17 @@ class SemanticMemoryStore:
 
     def _read_vectors_on(self, user_id: bytes, view: "_UserView", newest: int) -> None:
         """Vectors of the chosen model, after the documents they belong to."""
-        model = self._embeddings.model
+        model, dimension = self._embeddings.model, self._embeddings.dimension
         if model is None:
             return
         if view.position == 0:
-            for ids, vectors in self._vectors.of_user(user_id, model):
+            for ids, vectors in self._vectors.of_user(user_id, model, dimension):
                 view.index.add_vectors(ids, vectors)
             return
         changed = self._vectors.memories_changed(user_id, model, after=view.position, up_to=newest)
         if changed:
             view.index.drop_vectors(changed)
-            view.index.add_vectors(*self._vectors.of_memories(user_id, model, changed))
+            view.index.add_vectors(*self._vectors.of_memories(user_id, model, dimension, changed))
 
     def _documents(self, user_id: bytes) -> Iterable[Document]:
         in_order = (
