@@ -121,8 +121,9 @@ class EmbeddingRepository:
         return _as_matrix(rows, dimension)
 
     def memories_changed(self, user_id: bytes, model: str, *, after: int, up_to: int) -> list[bytes]:
-        """The person's memories of which a committed change in (after, up_to] gave or emptied a vector of this model."""
-        rows = self._connection.fetch_committed(_GIVEN_OR_EMPTIED, (after, up_to, user_id, model))
+        """The memories whose vectors of this model may be others since: committed changes in (after, up_to] gave or
+        emptied one, or changed what a memory says. What was merely added has none yet."""
+        rows = self._connection.fetch_committed(_OTHER_VECTORS, (after, up_to, user_id, model, after, up_to))
         return [memory_id for (memory_id,) in rows]
 
     def counts(self) -> dict[str, int]:
@@ -183,9 +184,11 @@ _CONTENTS = """SELECT m.id, m.user_id, m.text, coalesce(m.speaker, m.role), b.id
     UNION ALL SELECT id, user_id, text, NULL, NULL, NULL, NULL FROM facts WHERE id IN ({ids})"""
 _VECTORS = """SELECT e.row_id, coalesce(p.message_id, e.owner_id) AS memory_id, e.vector
     FROM embeddings e LEFT JOIN passages p ON p.id = e.owner_id"""
-_GIVEN_OR_EMPTIED = """SELECT DISTINCT coalesce(p.message_id, e.owner_id)
+_OTHER_VECTORS = """SELECT DISTINCT coalesce(p.message_id, e.owner_id)
     FROM (SELECT DISTINCT key FROM change_feed WHERE number > ? AND number <= ? AND table_name = 'embeddings') f
-    JOIN embeddings e ON e.id = f.key LEFT JOIN passages p ON p.id = e.owner_id WHERE e.user_id = ? AND e.model = ?"""
+    JOIN embeddings e ON e.id = f.key LEFT JOIN passages p ON p.id = e.owner_id WHERE e.user_id = ? AND e.model = ?
+    UNION SELECT key FROM change_feed WHERE number > ? AND number <= ? AND table_name IN ('messages', 'facts')
+        AND column_mask <> 0 AND column_mask & 1 = 0"""  # bit 0, the row id, is set by an insert alone
 _WITHOUT = """NOT EXISTS (
     SELECT 1 FROM embeddings e WHERE e.owner_id = m.id AND e.model = :model AND e.dimension > 0)"""
 _CHANGED = "(SELECT DISTINCT key FROM change_feed WHERE number > :after AND table_name = '{}') f"

@@ -155,11 +155,15 @@ def test_a_turn_that_arrives_between_two_others_changes_what_the_later_one_follo
     assert "user: second\nuser: third" in model.texts
 
 
-def test_a_changed_text_loses_its_vector(vault):
+def test_a_changed_text_loses_its_vector(vault, model):
     message = vault.memory.record("mia", "my red bicycle", conversation="a")
     vault.views.wait()
+    assert found(vault, "fahrrad") == ["my red bicycle"]
+    model.gate = threading.Semaphore(0)
     vault.connection.execute("UPDATE messages SET text = 'my blue hat' WHERE id = ?", (bytes.fromhex(message),))
     assert vectors_of(vault) == {}
+    assert found(vault, "fahrrad") == []
+    model.gate.release(1000)
     vault.views.wait()
     assert found(vault, "fahrrad") == []
     assert vectors_of(vault) == {message: 512}
