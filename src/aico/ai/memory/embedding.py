@@ -16,7 +16,7 @@ from aico.ai.memory.questions import Questions
 from aico.data.change_feed import ChangeFeed
 from aico.data.embeddings import Content, EmbeddingRepository, Passage
 from aico.data.libsql import LibSQLConnection
-from aico.errors import AicoError, Busy, InvalidInput, StorageError
+from aico.errors import AicoError, Busy, InvalidInput, StorageError, storage_error
 
 CHUNK = 64
 """Memories whose vectors are committed together: about a second of work, which is all that a crash costs."""
@@ -24,7 +24,7 @@ NOTED_EVERY = 1_000
 """Changes after which it is noted how far the model has come: so many are looked through when a vault is opened."""
 OTHERS_S = 2.0
 """How soon to look again while another process is at it."""
-RETRY_S, RETRY_MOST_S = 5.0, 300.0
+RETRY_S, RETRY_MOST_S = 5, 300
 _POLL_S = 0.05
 
 Progress = Callable[[int, int], object]
@@ -182,7 +182,7 @@ class Embeddings:
         except Exception as exc:  # noqa: BLE001  # the edge of a thread: what a model raises must not end it
             self._problem = str(exc) if isinstance(exc, AicoError) else f"the model failed: {type(exc).__name__}"
             self._failures += 1
-            return min(RETRY_S * 2.0 ** (self._failures - 1), RETRY_MOST_S)
+            return float(min(RETRY_S * 2 ** (self._failures - 1), RETRY_MOST_S))
         return None if at_it else OTHERS_S
 
     def _work_alone(self, round_of: "_Round") -> bool:
@@ -190,14 +190,16 @@ class Embeddings:
 
         The kernel lets go of the lock when its holder is killed.
         """
-        descriptor = os.open(_lock_file(self._connection.db_path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = _opened_lock(self._connection.db_path)
         try:
             if not _taken(descriptor):
                 return False
-            self._work(round_of)
+            try:
+                self._work(round_of)
+            finally:
+                self._left = 0
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing leaves it to a child that was forked meanwhile
         finally:
-            self._left = 0
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing alone would leave it to a child that was forked meanwhile
             os.close(descriptor)
         return True
 
@@ -285,5 +287,8 @@ def _taken(descriptor: int) -> bool:
     return True
 
 
-def _lock_file(database: Path) -> str:
-    return f"{database}-embedding"
+def _opened_lock(database: Path) -> int:
+    try:
+        return os.open(f"{database}-embedding", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise storage_error(exc, database.parent, "no vector was made") from exc
