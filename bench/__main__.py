@@ -9,6 +9,7 @@ BENCHMARKS = {
     "arrival": "A ChatGPT export on its way in: speed, memory, a kill, and what can be read afterwards.",
     "locomo": "Recall quality: does a question find the turns its answer rests on?",
     "repositories": "The usual questions at ten thousand rows and at a million.",
+    "recall": "How fast a hybrid recall is, the question's vector given, and what the index takes in memory.",
     "storage": "The sealed store against SQLCipher and against SQLite in the clear.",
     "writers": "Durable records from many processes and threads into one vault.",
 }

@@ -6,7 +6,7 @@ ids. Nothing here knows how recall works.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
@@ -18,6 +18,7 @@ import click
 from rich.table import Table
 
 import aico
+from aico.settings import Settings
 from aico.testing import cheap_settings
 from bench._report import Report, figure, folder_option, json_option, percentile, progress, scratch_folder, table
 
@@ -95,11 +96,24 @@ class Times:
     help="Conversations and questions, in the shape that README.md describes.",
 )
 @click.option("--limit-conversations", type=click.IntRange(min=1), help="Only the first N conversations.")
+@click.option(
+    "--embedder", help="An embedding model's name, or `none` for words alone. Default: what a new vault uses."
+)
 @click.option("--one-store", is_flag=True, help="One user who lived all conversations, instead of one user for each.")
 @folder_option
 @json_option
-def command(data: Path, limit_conversations: int | None, one_store: bool, folder: Path | None, as_json: bool) -> None:
-    """Does a question find the turns that its answer rests on?"""
+def command(
+    data: Path,
+    limit_conversations: int | None,
+    embedder: str | None,
+    one_store: bool,
+    folder: Path | None,
+    as_json: bool,
+) -> None:
+    """Does a question find the turns that its answer rests on?
+
+    With a model, its vectors are made first: that takes seconds to minutes, and is in the time to catch up.
+    """
     conversations = load(data, one_store=one_store)[:limit_conversations]
     message_count = sum(len(conversation.messages) for conversation in conversations)
     with scratch_folder(folder) as scratch:
@@ -109,11 +123,12 @@ def command(data: Path, limit_conversations: int | None, one_store: bool, folder
             data=data.name,
             conversations=len(conversations),
             messages=message_count,
+            embedder=embedder or "default",
             one_store=one_store,
             depth=DEPTH,
         )
-        outcomes, times = measure(conversations, scratch / "vault")
-    results = {**score(outcomes), "times": times.summary(message_count=message_count)}
+        outcomes, times, model = measure(conversations, scratch / "vault", embedder=embedder)
+    results = {"model": model, **score(outcomes), "times": times.summary(message_count=message_count)}
     report.publish(results, [_quality_table(results), _time_table(results["times"])], as_json=as_json)
 
 
@@ -130,11 +145,15 @@ def load(path: Path, *, one_store: bool) -> list[Conversation]:
     ]
 
 
-def measure(conversations: Sequence[Conversation], vault_folder: Path) -> tuple[list[Outcome], Times]:
-    """Record everything, wait until the views have caught up, then ask everything."""
+def measure(
+    conversations: Sequence[Conversation], vault_folder: Path, *, embedder: str | None = None
+) -> tuple[list[Outcome], Times, str | None]:
+    """Record everything, wait until views and vectors have caught up, then ask everything. Names the model, too."""
     times = Times()
+    chosen = Settings().embedder if embedder is None else None if embedder == "none" else embedder
+    settings = replace(cheap_settings(), embedder=chosen)
     start = perf_counter()
-    with aico.open(vault_folder, passphrase="only a benchmark", settings=cheap_settings()) as vault:
+    with aico.open(vault_folder, passphrase="only a benchmark", settings=settings) as vault:
         opened = perf_counter()
         source_ids: dict[str, str | None] = {}
         for number, conversation in enumerate(conversations, 1):
@@ -150,7 +169,8 @@ def measure(conversations: Sequence[Conversation], vault_folder: Path) -> tuple[
             progress(f"asking {len(conversation.questions)} questions, conversation {number} of {len(conversations)}")
             for question in conversation.questions:
                 outcomes.append(_ask(vault, conversation.user, question, source_ids, times))
-    return outcomes, times
+        model = vault.embeddings.model
+    return outcomes, times, model
 
 
 def score(outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from aico.ai.memory.embedding import EmbeddingStatus
 from aico.data.libsql import LibSQLConnection
 from aico.errors import AicoError, KeyringUnavailable
 from aico.security import keyring
@@ -24,6 +25,8 @@ class Status:
     keyslots: list[str]
     rows: dict[str, int]
     size_bytes: int
+    embeddings: list[EmbeddingStatus]
+    """The chosen embedding model first, then others that vectors are left of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +40,28 @@ class Finding:
     hint: str = ""
 
 
-def status_of(folder: Path, *, vault_format: int, keyslots: Sequence[str], connection: LibSQLConnection) -> Status:
-    """Counts, keyslots and size on disk."""
+def status_of(
+    folder: Path,
+    *,
+    vault_format: int,
+    keyslots: Sequence[str],
+    connection: LibSQLConnection,
+    embeddings: list[EmbeddingStatus],
+) -> Status:
+    """Counts, keyslots, size on disk and embedding models."""
     rows = {table: connection.fetch_all(f"SELECT count(*) FROM {table}")[0][0] for table in _COUNTED}
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return Status(folder, vault_format, connection.engine, list(keyslots), rows, size)
+    return Status(folder, vault_format, connection.engine, list(keyslots), rows, size, embeddings)
 
 
-def examine(folder: Path, *, keyslots: Sequence[str], connection: LibSQLConnection, views: Views) -> list[Finding]:
+def examine(
+    folder: Path,
+    *,
+    keyslots: Sequence[str],
+    connection: LibSQLConnection,
+    views: Views,
+    embeddings: Sequence[EmbeddingStatus],
+) -> list[Finding]:
     """Every examination there is, in the order of what matters most. Reads the whole database."""
     anchor = "no commit anchor in format 0: an older copy of the whole folder cannot be told from the newest"
     return [
@@ -55,7 +72,8 @@ def examine(folder: Path, *, keyslots: Sequence[str], connection: LibSQLConnecti
         _keyring(needed="keyring" in keyslots),
         Finding("engine", True, f"{connection.engine}; a changed byte is detected"),
         Finding("freshness", None, anchor),
-        *map(_view, views.status()),
+        *(_view(view) for view in views.status() if view.name != "embeddings"),
+        _embedding(embeddings),
     ]
 
 
@@ -98,6 +116,22 @@ def _leftovers(folder: Path) -> Finding:
             "delete them",
         )
     return Finding("leftovers", True, "nothing of an interrupted step is left")
+
+
+def _embedding(embeddings: Sequence[EmbeddingStatus]) -> Finding:
+    chosen = next((status for status in embeddings if status.chosen), None)
+    if chosen is None:
+        return Finding("embeddings", None, "no embedding model is chosen; memories are found by their words")
+    if chosen.problem is not None:
+        return Finding(
+            "embeddings",
+            False,
+            f"{chosen.problem}; {chosen.pending:,} memories are found by their words alone",
+            "mend what it names, or choose another model; it is tried again by itself",
+        )
+    return Finding(
+        "embeddings", True, f"{chosen.model}: {chosen.vectors:,} vectors, {chosen.pending:,} memories wait for theirs"
+    )
 
 
 def _keyring(*, needed: bool) -> Finding:

@@ -5,13 +5,15 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal, Self
 
+from aico.ai.embedding.choice import chosen_embedder
 from aico.ai.extraction import Extraction
+from aico.ai.memory.embedding import Embeddings
 from aico.ai.memory.erasure import Eraser
 from aico.ai.memory.manager import MemoryManager
 from aico.ai.memory.semantic import SemanticMemoryStore
@@ -27,6 +29,7 @@ from aico.data.change_feed import ChangeFeed
 from aico.data.conversation_service import ConversationService
 from aico.data.conversations import ConversationRepository
 from aico.data.devices import DeviceRepository
+from aico.data.embeddings import EmbeddingRepository
 from aico.data.facts import FactBook, FactRepository
 from aico.data.feedback import FeedbackRepository
 from aico.data.libsql import EncryptedLibSQLConnection
@@ -148,7 +151,8 @@ class Vault:
 
     `memory` is the door. Below it stand `users`, `conversations`, `facts`, `album`, `feedback`, `preferences`, `devices`,
     `live_sessions` and `logs`; `pins` and `sessions` let people in, `audit_log` keeps what happened. `views` is what is
-    derived from all this, `working` the hot tier among them. `keys` are the ways to unlock it, `backups` its sealed
+    derived from all this, `working` the hot tier
+    among them and `embeddings` what it means to the chosen model. `keys` are the ways to unlock it, `backups` its sealed
     copies, `tasks` what is done when it is due, `plugins` the tables that others bring. `extraction` asks a model for
     facts when it is called.
     """
@@ -157,11 +161,13 @@ class Vault:
         self.folder, self.settings = folder, settings
         self.format, self.vault_id = vault_file.format, vault_file.vault_id
         keys = DatabaseKeys({vault_file.generation: unlocked.root.for_pages()})
-        self._hot_tier: SealedStore | None = None
-        self.connection = _connected(folder, keys, settings)
-        self.logs = LogRepository(self.connection, clock=settings.clock, retention=_retention(settings))
+        self._closing = ExitStack()
         with self._closed_on_error():
+            self.connection = _connected(folder, keys, settings)
+            self._closing.callback(self.connection.close)
             SchemaRegistry.apply_core_schemas(self.connection)
+            self.logs = LogRepository(self.connection, clock=settings.clock, retention=_retention(settings))
+            self._closing.callback(self.logs.close)
             self.plugins = Plugins(self.connection)
             ids, natural_ids = IdSource(settings.clock), NaturalIds(unlocked.natural)
             self.audit_log = AuditLog(self.connection, key=unlocked.root.for_audit_log(), clock=settings.clock)
@@ -196,24 +202,34 @@ class Vault:
             self.live_sessions = LiveSessions(self.connection, users=self.users, natural_ids=natural_ids, ids=ids)
             self.devices = DeviceRepository(self.connection, folder=folder, ids=ids)
             feed = ChangeFeed(self.connection)
+            vectors = EmbeddingRepository(
+                self.connection, natural_ids=natural_ids, episode_gap_s=settings.episode_gap_s
+            )
+            self.embeddings = Embeddings(
+                self.connection, repository=vectors, feed=feed, embedder=chosen_embedder(settings)
+            )
+            self._closing.callback(self.embeddings.close)
             self.extraction = Extraction(self.connection, feed=feed, users=self.users, facts=facts)
             semantic = SemanticMemoryStore(
                 self.connection,
                 feed=feed,
                 conversations=conversations,
                 facts=facts,
+                embeddings=self.embeddings,
+                vectors=vectors,
                 episode_gap_s=settings.episode_gap_s,
                 users_in_memory=settings.users_in_memory,
             )
-            self._hot_tier = SealedStore(
+            hot_tier = SealedStore(
                 folder / DATA_FOLDER / HOT_TIER,
                 {vault_file.generation: unlocked.root.for_purpose(Purpose.HOT_TIER)},
                 tables=TABLES,
                 clock=settings.clock,
                 size_limit_bytes=settings.working_size_mib << 20,
             )
+            self._closing.callback(hot_tier.close)
             self.working = WorkingMemoryStore(
-                self._hot_tier,
+                hot_tier,
                 self.connection,
                 feed=feed,
                 conversations=conversations,
@@ -238,9 +254,10 @@ class Vault:
                 semantic=semantic,
                 working=self.working,
                 eraser=eraser,
+                embeddings=self.embeddings,
                 clock=settings.clock,
             )
-            self.views = Views(views)
+            self.views = Views(views, embeddings=self.embeddings)
             self.backups = Backups(
                 folder / BACKUP_FOLDER,
                 vault_file=folder / VAULT_FILE,
@@ -262,7 +279,9 @@ class Vault:
                     working=self.working,
                 ),
             )
+            self._closing.callback(self.tasks.stop)
             self.tasks.register("backup", lambda run: self.backups.create(backup_folder(run.task.payload)))
+            self.embeddings.wake_if_behind()
 
     def audit(self, needles: Sequence[str] = (), *, samples: int = 40) -> AuditReport:
         """Search every file of the vault, and what it may have left in the temporary folder, as a stranger would.
@@ -330,20 +349,27 @@ class Vault:
 
     def status(self) -> Status:
         """What the vault holds and how it is unlocked."""
-        return status_of(self.folder, vault_format=self.format, keyslots=self.keys.slots(), connection=self.connection)
+        return status_of(
+            self.folder,
+            vault_format=self.format,
+            keyslots=self.keys.slots(),
+            connection=self.connection,
+            embeddings=self.embeddings.status(),
+        )
 
     def doctor(self) -> list[Finding]:
         """Examine folder, keys, every page and the views. Takes time with the size of the vault."""
-        return examine(self.folder, keyslots=self.keys.slots(), connection=self.connection, views=self.views)
+        return examine(
+            self.folder,
+            keyslots=self.keys.slots(),
+            connection=self.connection,
+            views=self.views,
+            embeddings=self.embeddings.status(),
+        )
 
     def close(self) -> None:
-        """Give everything back. May be called twice."""
-        self.logs.close()
-        if self._hot_tier is not None:
-            self._hot_tier.close()
-        if hasattr(self, "tasks"):  # not when opening failed before
-            self.tasks.stop()
-        self.connection.close()
+        """Give everything back, after the batch of vectors at hand. May be called twice."""
+        self._closing.close()
 
     def __enter__(self) -> Self:
         return self

@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from aico.ai.memory.embedding import Embeddings
 from aico.ai.memory.view import View
 
 
 @dataclass(frozen=True, slots=True)
 class ViewStatus:
-    """One view: `lag` is how many changes it has not read yet, in this process; `trouble` why it cannot be used."""
+    """One view: `lag` is how many changes it has not read yet, in this process; of embeddings, how many memories wait.
+
+    `trouble` says why it cannot be used.
+    """
 
     name: str
     lag: int
@@ -18,17 +22,24 @@ class ViewStatus:
 class Views:
     """Everything that is derived from the truth and can be deleted at any time."""
 
-    def __init__(self, views: Sequence[View]) -> None:
-        self._views = views
+    def __init__(self, views: Sequence[View], *, embeddings: Embeddings) -> None:
+        self._views, self._embeddings = views, embeddings
 
     def status(self) -> list[ViewStatus]:
-        """Each view's lag now."""
-        return [ViewStatus(view.name, view.lag(), view.trouble) for view in self._views]
+        """Each view's lag now; that of the embeddings where a model is chosen."""
+        found = [ViewStatus(view.name, view.lag(), view.trouble) for view in self._views]
+        if self._embeddings.model is not None:
+            found.append(ViewStatus(self._embeddings.name, self._embeddings.lag()))
+        return found
 
     def wait(self, timeout_s: float | None = None) -> None:
-        """Return once every view in this process has read all that was committed before the call.
+        """Return once all that was committed before the call has its vectors, and every view in this process has read it.
 
-        Each catches up at once, in this thread, so `timeout_s` has nothing to cut short yet.
+        This thread lends a hand. Raises Busy, which says how far it is, when the vectors take longer than `timeout_s`
+        seconds; ModelUnavailable when there can be none. All is found by its words then.
         """
-        for view in self._views:
-            view.catch_up()
+        try:
+            self._embeddings.catch_up(timeout_s=timeout_s)
+        finally:
+            for view in self._views:
+                view.catch_up()

@@ -82,8 +82,18 @@ def _show_status(document: dict[str, Any]) -> None:
         ("unlocked by", ", ".join(document["keyslots"])),
         ("engine", f"{document['engine']}, format {document['format']}"),
         ("on disk", size(document["size_bytes"])),
+        ("meaning", _meaning(document["embeddings"])),
     ):
         say(f"{name:<11}  {value}")
+
+
+def _meaning(embeddings: list[dict[str, Any]]) -> str:
+    chosen = next((status for status in embeddings if status["chosen"]), None)
+    if chosen is None:
+        return "no embedding model; memories are found by their words"
+    waiting = f", {chosen['pending']:,} to come" if chosen["pending"] else ""
+    problem = f"; {chosen['problem']}" if chosen["problem"] else ""
+    return f"{chosen['model']}, {number_of(chosen['vectors'], 'vector')}{waiting}{problem}"
 
 
 def _show_findings(findings: "list[Finding]") -> None:

@@ -112,7 +112,6 @@ class ConversationService:
 
         def work() -> None:
             self._check_own(user_id, [message_id])
-            self._merger.drop_derived([message_id])
             self._connection.execute("UPDATE messages SET text = ? WHERE id = ?", (kept, message_id))
 
         self._connection.write(work)

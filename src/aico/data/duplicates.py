@@ -81,23 +81,11 @@ class Merger:
     ) -> None:
         self._connection, self._facts, self._marks, self._ids = connection, facts, marks, ids
 
-    def drop_derived(self, messages: Iterable[bytes]) -> None:
-        """Drop passages and embeddings of these messages, and embeddings of the turns after them, which know what they answer."""
-        for message_id in messages:
-            self._connection.execute(
-                "DELETE FROM embeddings WHERE owner_id IN (SELECT id FROM passages WHERE message_id = ?)", (message_id,)
-            )
-            self._connection.execute("DELETE FROM passages WHERE message_id = ?", (message_id,))
-            for owner in (message_id, self._turn_after(message_id)):
-                self._connection.execute("DELETE FROM embeddings WHERE owner_id = ?", (owner,))
-
     def move(self, messages: Sequence[bytes], conversation: bytes) -> None:
         """Put messages into another conversation. One that becomes empty stays, hidden, with what hangs on it."""
-        self.drop_derived(messages)  # the turns after them lose what they answer …
         self._connection.execute_many(
             "UPDATE messages SET conversation_id = ? WHERE id = ?", [(conversation, message) for message in messages]
         )
-        self.drop_derived(messages)  # … and others answer them now
 
     def merge_conversations(self, user_id: bytes, *, keep: bytes, drop: bytes) -> tuple[int, int]:
         """Move what only `drop` has to `keep` and merge what both have; how many of each."""
@@ -132,7 +120,6 @@ class Merger:
         self._take_over(_HANG_ON_A_MESSAGE, keep=keep, drop=drop)
         self._facts.draw_from(user_id, keep, instead_of=drop)
         self._marks.move(user_id, old=drop, new=keep)
-        self.drop_derived([drop])
         self._connection.execute("DELETE FROM messages WHERE id = ?", (drop,))
         self._note(user_id, "message", keep=keep, drop=drop)
 
@@ -153,14 +140,6 @@ class Merger:
             "SELECT id, at, role, text FROM messages WHERE conversation_id = ? ORDER BY at, position", (conversation,)
         )
         return [(message_id, (at // _SECOND_US, role, text)) for message_id, at, role, text in rows]
-
-    def _turn_after(self, message_id: bytes) -> bytes | None:
-        row = self._connection.fetch_one(
-            "SELECT n.id FROM messages m JOIN messages n ON n.conversation_id = m.conversation_id "
-            "AND (n.at, n.position) > (m.at, m.position) WHERE m.id = ? ORDER BY n.at, n.position LIMIT 1",
-            (message_id,),
-        )
-        return None if row is None else bytes(row["id"])
 
 
 def _copies_by_likeness(connection: LibSQLConnection, user_id: bytes) -> dict[Likeness, list[_Copy]]:

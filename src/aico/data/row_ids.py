@@ -69,6 +69,14 @@ class NaturalIds:
         """A preference of one person, by its key."""
         return self._id(b"preferences", (user_id, same_name(key)))
 
+    def passage(self, message_id: bytes, start: int) -> bytes:
+        """A part of a message too long for an embedding model, by where it begins."""
+        return self._id(b"passages", (message_id, start))
+
+    def embedding(self, owner_id: bytes, model: str) -> bytes:
+        """What one model made of one message, passage or fact. Two of equal content are two rows: one may be forgotten."""
+        return self._id(b"embeddings", (owner_id, model))
+
     def _id(self, table: bytes, place: Place) -> bytes:
         return hashlib.blake2b(canonical(place), digest_size=ID_BYTES, key=self._key.reveal(), person=table).digest()
 

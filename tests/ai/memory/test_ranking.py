@@ -81,8 +81,8 @@ def test_turns_of_whom_the_question_is_about_count_more_and_questions_less() -> 
     assert asking < plain
 
 
-@given(st.lists(st.floats(0.01, 5), min_size=1, max_size=6), st.booleans())
-def test_no_total_reaches_the_best_possible(idfs: list[float], about_someone: bool) -> None:
+@given(st.lists(st.floats(0.01, 5), min_size=1, max_size=6), st.booleans(), st.booleans())
+def test_no_total_reaches_the_best_possible(idfs: list[float], about_someone: bool, meaning: bool) -> None:
     highest = floats(*(idf * 1.9 for idf in idfs))
     words = sum(
         float(ranking.word_worth(floats(float(score) * 2.5), idf=idf)[0])
@@ -92,5 +92,6 @@ def test_no_total_reaches_the_best_possible(idfs: list[float], about_someone: bo
     factor = ranking.turn_factors(
         lengths=ints(99), asks=truths(False), about=truths(about_someone), is_fact=truths(False)
     )
-    bound = ranking.best_possible(sum(idfs), saturation=0.9, about_someone=about_someone)
-    assert (words + episode) * float(factor[0]) < bound
+    meant = float(ranking.meaning_worth(floats(1), floats(1.5))[0]) if meaning else 0.0
+    bound = ranking.best_possible(words=True, meaning=meaning, saturation=0.9, about_someone=about_someone)
+    assert ((words + episode) / sum(idfs) + meant) * float(factor[0]) < bound + 1e-5

@@ -20,11 +20,26 @@ from aico.errors import InvalidInput, NotFound, StorageError
 NEAR_LIMIT = 5
 
 _OF_EITHER = (
-    *((table, "owner_id") for table in ("embeddings", "memory_marks", "memory_tags", "memory_visits")),
-    *((table, "subject_id") for table in ("feedback_events", "sensitive_feedback")),
+    ("memory_marks", "owner_id = :id"),
+    ("memory_tags", "owner_id = :id"),
+    ("memory_visits", "owner_id = :id"),
+    ("feedback_events", "subject_id = :id"),
+    ("sensitive_feedback", "subject_id = :id"),
 )
-_OF_MESSAGES = (("messages", "id"), ("passages", "message_id"), ("fact_sources", "message_id"), *_OF_EITHER)
-_OF_FACTS = (("facts", "id"), ("fact_history", "fact_id"), ("fact_sources", "fact_id"), *_OF_EITHER)
+_OF_MESSAGES = (
+    ("embeddings", "owner_id = :id OR owner_id IN (SELECT id FROM passages WHERE message_id = :id)"),
+    ("passages", "message_id = :id"),
+    ("fact_sources", "message_id = :id"),
+    *_OF_EITHER,
+    ("messages", "id = :id"),
+)
+_OF_FACTS = (
+    ("embeddings", "owner_id = :id"),
+    ("fact_history", "fact_id = :id"),
+    ("fact_sources", "fact_id = :id"),
+    *_OF_EITHER,
+    ("facts", "id = :id"),
+)
 _OF_USERS = (
     "preferences",
     "logs",
@@ -244,9 +259,10 @@ class Eraser:
     def _remove(self, user_id: bytes, chosen: _Selection, *, everything: bool) -> dict[str, int]:
         removed: dict[str, int] = {}
         for ids, places in ((chosen.messages, _OF_MESSAGES), (chosen.facts, _OF_FACTS)):
-            for table, column in places:
+            for table, its_own in places:
                 removed[table] = removed.get(table, 0) + sum(
-                    self._connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (id_,)).rowcount for id_ in ids
+                    self._connection.execute(f"DELETE FROM {table} WHERE {its_own}", {"id": id_}).rowcount
+                    for id_ in ids
                 )
         abandoned = "user_id = ? AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.conversation_id = {id})"
         for table, id_column, only in (
@@ -276,9 +292,9 @@ class Eraser:
             return False
         places = [(_OF_MESSAGES, id_) for id_ in receipt.messages] + [(_OF_FACTS, id_) for id_ in receipt.facts]
         return not any(
-            self._connection.fetch_one(f"SELECT 1 FROM {table} WHERE {column} = ?", (bytes.fromhex(id_),))
+            self._connection.fetch_one(f"SELECT 1 FROM {table} WHERE {its_own}", {"id": bytes.fromhex(id_)})
             for tables, id_ in places
-            for table, column in tables
+            for table, its_own in tables
         )
 
     def _exists(self, table: str, id_: bytes, user_id: bytes) -> bool:

@@ -7,12 +7,15 @@ from aico.ai.memory.index import Scored
 from aico.data.conversations import Moment
 from aico.data.facts import Fact
 
+_MEANING_SHOWN = 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class Hit:
     """One remembered message or fact, and why it was found.
 
-    `score` lies between 0 and 1: the share of the best match that the query's words could have, neighbours included.
+    `score` lies between 0 and 1: the share of the best match that the query could have in words and, where a model is
+    chosen, in meaning, neighbours included. Scores of one model, or of none, compare; one's with another's do not.
     `role`, `speaker`, `conversation` and `source_id` are None for a fact, except that its `source_id` is its source.
     """
 
@@ -61,10 +64,12 @@ def hit_of_fact(fact: Fact, scored: Scored) -> Hit:
 
 
 def _why(scored: Scored, said_by: str | None) -> str:
-    """The reasons in words a person understands: "words: lisbon, moved; beside a message with: flat; said by Mia"."""
+    """The reasons in words a person understands: "words: lisbon, moved; meaning .71; beside a message with: flat; said by Mia"."""
     reasons = []
     if scored.words:
         reasons.append(f"words: {', '.join(scored.words)}")
+    if scored.meaning >= _MEANING_SHOWN:
+        reasons.append(f"meaning {scored.meaning:.2f}".replace("0.", "."))
     reasons += [f"beside a message with: {', '.join(words)}" for _, words in scored.neighbours if words]
     if scored.same_speaker and said_by is not None:
         reasons.append(f"said by {said_by}")

@@ -5,6 +5,7 @@ from datetime import datetime
 from itertools import islice
 
 from aico.ai.memory.context import Context, assemble
+from aico.ai.memory.embedding import Embeddings
 from aico.ai.memory.erasure import Eraser, Receipt, Wish
 from aico.ai.memory.hits import Hit
 from aico.ai.memory.index import Filter
@@ -43,11 +44,13 @@ class MemoryManager:
         semantic: SemanticMemoryStore,
         working: WorkingMemoryStore,
         eraser: Eraser,
+        embeddings: Embeddings,
         clock: Clock,
     ) -> None:
         self._connection, self._users = connection, users
         self._conversations, self._facts, self._preferences = conversations, facts, preferences
-        self._semantic, self._working, self._eraser, self._clock = semantic, working, eraser, clock
+        self._semantic, self._working, self._embeddings = semantic, working, embeddings
+        self._eraser, self._clock = eraser, clock
 
     def record(
         self,
@@ -73,6 +76,7 @@ class MemoryManager:
 
         recorded = self._connection.write(work)
         self._working.catch_up()
+        self._embeddings.wake()
         if recorded.outcome is Outcome.FORGOTTEN:
             raise Forgotten(
                 "this message was forgotten on purpose; it was not recorded again",
@@ -121,6 +125,7 @@ class MemoryManager:
                     return_forgotten=return_forgotten,
                     on_progress=tell,
                 )
+            self._embeddings.wake()
         self._working.catch_up()
         tell(0)
         return recorded
@@ -157,7 +162,9 @@ class MemoryManager:
                 supersedes=supersedes,
             )
 
-        return self._connection.write(work).hex()
+        fact_id = self._connection.write(work)
+        self._embeddings.wake()
+        return fact_id.hex()
 
     def recall(
         self,
@@ -186,6 +193,7 @@ class MemoryManager:
         if user_id is None:
             return []
         hits = self._semantic.search(user_id, query, limit=limit, where=where)
+        self._embeddings.wake_if_changed()
         return hits if score_min is None else [hit for hit in hits if hit.score >= score_min]
 
     def context(self, user: str, query: str, *, conversation: str | None = None, token_budget: int = 1000) -> Context:

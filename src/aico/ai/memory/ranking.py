@@ -1,6 +1,6 @@
 """How messages are ranked: pure functions over NumPy arrays of scores and links.
 
-The steps are numbered as in docs/decisions/0014; words are the only signal so far. Constants were chosen on
+The steps are numbered as in docs/decisions/0014 (words) and 0016 (meaning). Constants were chosen on
 six development conversations of LoCoMo (Maharana et al., 2024); each improved at least five of the six.
 Arrays named `scores`, `previous`, `following` and `episode` have one place a document; a `pool` holds
 document numbers, and what is computed for it has one place each.
@@ -26,6 +26,17 @@ TELLING_LENGTH = 25
 """Words from which a turn counts as long."""
 QUESTION_WEIGHT = 0.15
 """How much less a turn counts that asks: the memory is in the reply (step 6)."""
+
+LIKE_FROM = 0.2
+"""From here on a text is taken to mean something like the question, and is found without a word in common.
+
+Of questions put to somebody else's memories, where nothing answers them, four of ten find something that like."""
+SAME_FROM = 0.6
+"""More alike than this counts as no more: texts that say the same."""
+MEANING_WEIGHT = 0.42
+"""What a text that says the same counts, beside one that holds every word of the question (step 2)."""
+MEANING_LENT = 0.5
+"""How much of what words borrow from neighbours meaning borrows: a vector knows the turn before it already (step 3)."""
 
 _BLOCK = 64
 _NONE = -1
@@ -87,6 +98,25 @@ def word_worth(score: Floats, *, idf: float) -> Floats:
     return score * np.float32(idf) / (score + np.float32(idf))
 
 
+def beyond_chance(cosines: Floats, *, chance: float) -> Floats:
+    """How much more alike than any two texts, 1 for the same: `(cos - chance) / (1 - chance)`, below 0 for less.
+
+    Models differ in what cosine unrelated texts have, e5 about .77 and others near 0; corrected for that, as Cohen's
+    kappa corrects agreement, likeness means the same for every model and question.
+    """
+    return (cosines - np.float32(chance)) / np.float32(max(1 - chance, 1e-6))
+
+
+def meaning_shares(likeness: Floats) -> Floats:
+    """What likeness beyond chance is worth, 0 to 1."""
+    return np.clip(likeness, 0, np.float32(SAME_FROM)) / np.float32(SAME_FROM)
+
+
+def meaning_worth(own: Floats, lent: Floats) -> Floats:
+    """What meaning adds to a message, given its share and what its neighbours lend it."""
+    return np.float32(MEANING_WEIGHT) * (own + np.float32(MEANING_LENT) * lent)
+
+
 def episode_shares(own: Floats, episode: Ints) -> Floats:
     """What each message gains from its episode: a share of the mean of the episode's three best scores (step 5)."""
     order = np.lexsort((-own, episode))
@@ -116,10 +146,12 @@ def turn_factors(*, lengths: Ints, asks: Mask, about: Mask, is_fact: Mask) -> Fl
     return telling
 
 
-def best_possible(total_idf: float, *, saturation: float, about_someone: bool) -> float:
-    """A bound no total reaches: every word in the message and all around it, in an episode full of such messages.
+def best_possible(*, words: bool, meaning: bool, saturation: float, about_someone: bool) -> float:
+    """A bound no total reaches: every word in the message and all around it, in an episode full of such messages, and
+    each of them saying what the question means.
 
     With it a score means the same for every question; a word that nobody said weighs most and lowers it.
     """
-    words_and_episode = total_idf * (1 + EPISODE_WEIGHT * (saturation + 1))
-    return words_and_episode * (1 + LENGTH_WEIGHT) * (1 + SPEAKER_WEIGHT if about_someone else 1)
+    words_and_episode = 1 + EPISODE_WEIGHT * (saturation + 1) if words else 0.0
+    meant = MEANING_WEIGHT * (1 + MEANING_LENT * 2 * sum(NEIGHBOUR_WEIGHTS)) if meaning else 0.0
+    return (words_and_episode + meant) * (1 + LENGTH_WEIGHT) * (1 + SPEAKER_WEIGHT if about_someone else 1)

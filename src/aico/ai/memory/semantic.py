@@ -1,13 +1,15 @@
-"""Messages and facts by what they say: one recall index for each person, kept in step with the truth."""
+"""Messages and facts by what they say and mean: one recall index for each person, kept in step with the truth."""
 
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 
+from aico.ai.memory.embedding import Embeddings
 from aico.ai.memory.hits import Hit, hit_of_fact, hit_of_message
-from aico.ai.memory.index import Document, Filter, RecallIndex, Scored
+from aico.ai.memory.index import Document, Filter, Meaning, RecallIndex, Scored
 from aico.data.change_feed import ChangeFeed
 from aico.data.conversations import ConversationRepository
+from aico.data.embeddings import EmbeddingRepository
 from aico.data.facts import FactRepository
 from aico.data.libsql import LibSQLConnection, Row
 
@@ -36,18 +38,30 @@ class SemanticMemoryStore:
         feed: ChangeFeed,
         conversations: ConversationRepository,
         facts: FactRepository,
+        embeddings: Embeddings,
+        vectors: EmbeddingRepository,
         episode_gap_s: int,
         users_in_memory: int,
     ) -> None:
         self._connection, self._feed = connection, feed
         self._conversations, self._facts = conversations, facts
+        self._embeddings, self._vectors = embeddings, vectors
         self._episode_gap_s, self._users_in_memory = episode_gap_s, users_in_memory
         self._views: OrderedDict[bytes, _UserView] = OrderedDict()  # least recently used first
         self._lock = threading.Lock()  # guards the line above
 
-    def search(self, user_id: bytes, query: str, *, limit: int, where: Filter) -> list[Hit]:
-        """The best hits, best first. Reads their texts from the truth, and only rows that belong to this user."""
-        scored = self._current_index(user_id).search(query, limit=limit, where=where)
+    def search(
+        self, user_id: bytes, query: str, *, limit: int, where: Filter, meaning: Meaning | None = None
+    ) -> list[Hit]:
+        """The best hits, best first. Reads their texts from the truth, and only rows that belong to this user.
+
+        The chosen model is asked what the query means, unless `meaning` is given. Where it cannot be used, words alone
+        answer, and `Embeddings.problem` tells why.
+        """
+        index = self._current_index(user_id)
+        if meaning is None and index.vector_count:
+            meaning = self._embeddings.meaning_of(query)
+        scored = index.search(query, limit=limit, where=where, meaning=meaning)
         messages = self._conversations.moments(user_id, _ids_of(scored, "message"))
         facts = self._facts.facts(user_id, _ids_of(scored, "fact"))
         hits = []
@@ -72,6 +86,8 @@ class SemanticMemoryStore:
             view = self._views.get(user_id)
         if view is not None:
             view.index.remove(ids)
+            with view.lock:
+                self._read_on(user_id, view)  # the turns that followed lost vectors which told of these
 
     def holds_any(self, user_id: bytes, ids: Iterable[bytes]) -> bool:
         """Whether the index still has one of these rows."""
@@ -112,7 +128,22 @@ class SemanticMemoryStore:
         else:
             view.index.remove(self._feed.deleted_between(view.position, newest))
             view.index.add(self._changed_documents(user_id, view.position, newest))
+        self._read_vectors_on(user_id, view, newest)
         view.position = newest
+
+    def _read_vectors_on(self, user_id: bytes, view: "_UserView", newest: int) -> None:
+        """Vectors of the chosen model, after the documents they belong to."""
+        model, dimension = self._embeddings.model, self._embeddings.dimension
+        if model is None:
+            return
+        if view.position == 0:
+            for ids, vectors in self._vectors.of_user(user_id, model, dimension):
+                view.index.add_vectors(ids, vectors)
+            return
+        changed = self._vectors.memories_changed(user_id, model, after=view.position, up_to=newest)
+        if changed:
+            view.index.drop_vectors(changed)
+            view.index.add_vectors(*self._vectors.of_memories(user_id, model, dimension, changed))
 
     def _documents(self, user_id: bytes) -> Iterable[Document]:
         in_order = (

@@ -70,13 +70,15 @@ class Scored:
     row: int
     kind: str
     score: float
-    """0..1, falling with rank; comparable between questions as far as words allow."""
+    """0..1, falling with rank; comparable between questions as far as words and vectors allow."""
     words: tuple[str, ...] = field(repr=False)
     """The question's words that the document itself holds, as the question wrote them, in its order."""
     neighbours: tuple[tuple[bytes, tuple[str, ...]], ...] = field(repr=False)
     """Neighbouring messages whose words lifted this one, with those words; strongest first, at most two."""
     same_speaker: bool
     """It was said by whom the question is about."""
+    meaning: float = 0.0
+    """How much it means what the question means: 0 no more than any text, 1 the same."""
 
 
 class DocumentTable:

@@ -1,4 +1,4 @@
-"""The in-memory index of one user's messages and facts, found by their words.
+"""The in-memory index of one user's messages and facts, found by their words and by what they mean.
 
 Derived from the truth and never written to disk as it is. What it answers depends only on the documents it
 holds, not on how they came: adding in another order, editing and removing lead to the same ranking, to the bit.
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 
 import numpy as np
+import numpy.typing as npt
 
 from aico.ai.memory.index.analysis import Analyzer, date_terms, said_terms
 from aico.ai.memory.index.documents import EVERYTHING, Document, DocumentTable, Filter, Scored
@@ -17,6 +18,7 @@ from aico.ai.memory.index.languages import language
 from aico.ai.memory.index.postings import InvertedIndex, Scorer
 from aico.ai.memory.index.query import QueryReader, UncertainWords
 from aico.ai.memory.index.search import IndexState, Search
+from aico.ai.memory.index.vectors import Meaning, VectorTable, fixed_point
 
 _MANY = 500
 """From so many documents on, a call is sorted at once instead of word by word."""
@@ -27,7 +29,7 @@ _COMPACT_FROM = 1_000
 
 
 class RecallIndex:
-    """Finds messages and facts by their words.
+    """Finds messages and facts by their words, and by their vectors as far as it has them.
 
     Thread rule: any thread may call any method; one lock inside. A search sees every `add` and `remove`
     that returned before it began.
@@ -42,6 +44,7 @@ class RecallIndex:
         self._analyzer = Analyzer()
         self._uncertain = UncertainWords(self._analyzer)
         self._uncertain_of: dict[int, tuple[str, ...]] = {}
+        self._vectors = VectorTable()
         self._state: IndexState | None = None
 
     def __len__(self) -> int:
@@ -68,12 +71,44 @@ class RecallIndex:
                 self._let_go(document)
             self._compact_when_worth_it()
 
-    def search(self, query: str, *, limit: int = 10, where: Filter = EVERYTHING) -> list[Scored]:
-        """The documents that answer best, best first; none when no word of the question is found."""
+    def add_vectors(self, ids: Sequence[bytes], vectors: npt.NDArray[np.floating]) -> None:
+        """Give documents unit vectors, a row each, all of one model; several where a text has several passages.
+
+        Ids that are not there are ignored. A document keeps its vectors when it is replaced: whoever changes what it
+        says drops them.
+        """
+        rows = fixed_point(vectors)
+        with self._lock:
+            known = [place for place, document in enumerate(ids) if document in self._number_of]
+            self._vectors.add([self._number_of[ids[place]] for place in known], rows[known])
+
+    def drop_vectors(self, ids: Iterable[bytes] | None = None) -> None:
+        """Let go of the vectors of some documents, or of all; the documents are then found by their words."""
+        with self._lock:
+            if ids is None:
+                self._vectors = VectorTable()
+            else:
+                for document in ids:
+                    if document in self._number_of:
+                        self._vectors.drop(self._number_of[document])
+
+    @property
+    def vector_count(self) -> int:
+        """How many vectors it has."""
+        return len(self._vectors)
+
+    def search(
+        self, query: str, *, limit: int = 10, where: Filter = EVERYTHING, meaning: Meaning | None = None
+    ) -> list[Scored]:
+        """The documents that answer best, best first, by their words and, where `meaning` is given, by their vectors.
+
+        None when no word of the question is found and nothing is like it (`ranking.LIKE_FROM`).
+        """
         with self._lock:
             state = self._ensure_state()
             asked = state.reader.read(query)
-            return Search(self._table, state, asked, where).hits(limit) if limit > 0 else []
+            found = Search(self._table, state, asked, where, vectors=self._vectors, meaning=meaning)
+            return found.hits(limit) if limit > 0 else []
 
     def containing_all(self, text: str, where: Filter = EVERYTHING) -> list[bytes]:
         """The ids of every document whose own text holds every content word of `text`, without limit, oldest first.
@@ -107,7 +142,9 @@ class RecallIndex:
         readings = [self._analyzer.read(entry.text) for entry in documents]
         first = self._table.size
         self._table.append(documents, readings)  # the last step that can refuse a document; nothing is changed then
-        for entry in documents:
+        for number, entry in enumerate(documents, first):
+            if entry.id in self._number_of:
+                self._vectors.move(self._number_of[entry.id], number)
             self._let_go(entry.id)
         all_terms = (
             [
@@ -139,6 +176,7 @@ class RecallIndex:
         if number is not None:
             self._episodes.remove(number)
             self._table.kill(number)
+            self._vectors.drop(number)
             self._uncertain.remove(self._uncertain_of.pop(number, ()))
             self._state = None
 
@@ -149,6 +187,7 @@ class RecallIndex:
         renumbered = self._table.compact()
         self._inverted.compact(renumbered)
         self._episodes.rebuild()
+        self._vectors.renumber(renumbered)
         self._analyzer.forget_words()
         self._number_of = {document: int(renumbered[number]) for document, number in self._number_of.items()}
         self._uncertain_of = {int(renumbered[number]): words for number, words in self._uncertain_of.items()}

@@ -8,9 +8,10 @@ from aico.ai.memory import ranking
 from aico.ai.memory.index.documents import EVERYTHING, DocumentTable, Filter, Scored
 from aico.ai.memory.index.postings import SATURATION, Floats, Ints, Mask, Scorer
 from aico.ai.memory.index.query import Query, QueryReader
+from aico.ai.memory.index.vectors import Meaning, VectorTable
 
 _CANDIDATES = 100
-"""Best documents by words that are looked at closer; a higher limit looks at as many."""
+"""Best documents by words, and as many by meaning, that are looked at closer; a higher limit looks at as many."""
 _WORDS_WEIGHED = 256
 """A whole text put as a question is answered by its first words; more would only cost time."""
 _NEIGHBOURS_SHOWN = 2
@@ -39,12 +40,22 @@ class IndexState:
 class Search:
     """One question put to one state of the index."""
 
-    def __init__(self, table: DocumentTable, state: IndexState, asked: Query, where: Filter) -> None:
+    def __init__(
+        self,
+        table: DocumentTable,
+        state: IndexState,
+        asked: Query,
+        where: Filter,
+        *,
+        vectors: VectorTable | None = None,
+        meaning: Meaning | None = None,
+    ) -> None:
         self._table = table
         self._state = state
         self._asked = asked
         self._allowed = state.current if where == EVERYTHING else table.matching(where)
         self._found = [state.scorer.weigh(word.terms) for word in asked.words[:_WORDS_WEIGHED]]
+        self._likeness = _likeness(vectors, meaning, table.size) if vectors and meaning is not None else None
 
     def hits(self, limit: int) -> list[Scored]:
         """The best of the pool, explained."""
@@ -54,18 +65,23 @@ class Search:
             return []
         around, weights = ranking.neighbourhood(pool, self._state.links[0], self._state.links[1], self._allowed)
         own, near = self._scores_by_word(pool, around)
+        total_idf = sum(found.idf for found in self._found)
         total = np.zeros(len(pool), np.float32)
         for word, found in enumerate(self._found):
             total += ranking.word_worth(own[word] + (near[word] * weights).sum(axis=0), idf=found.idf)
         total += ranking.episode_shares(scores[pool], self._state.links[2][pool])
+        total /= np.float32(total_idf or 1)
+        meant = self._meant(pool)
+        total += ranking.meaning_worth(meant, (self._meant(around) * weights).sum(axis=0))
         about = self._about(pool)
         total *= ranking.turn_factors(
             lengths=self._table.column("length")[pool], asks=self._table.column("asks")[pool],
             about=about, is_fact=self._table.column("is_fact")[pool],
         )  # fmt: skip
         possible = ranking.best_possible(
-            sum(found.idf for found in self._found), saturation=SATURATION, about_someone=bool(about.any())
-        )
+            words=bool(self._found), meaning=self._likeness is not None, saturation=SATURATION,
+            about_someone=bool(about.any()),
+        )  # fmt: skip
         return [
             Scored(
                 id=self._table.id_of(pool[place]),
@@ -75,8 +91,10 @@ class Search:
                 words=self._shown(own[:, place]),
                 neighbours=self._lenders(around[:, place], near[:, :, place] * weights[:, place]),
                 same_speaker=bool(about[place]),
+                meaning=float(meant[place]),
             )
             for place in self._table.order_by_score(pool, total)[:limit].tolist()
+            if total[place] > 0
         ]
 
     def _word_scores(self) -> Floats:
@@ -99,11 +117,22 @@ class Search:
         return own, near
 
     def _pool(self, scores: Floats, count: int) -> Ints:
-        """The best by words, ties settled, with their neighbours."""
+        """The best by words and the best by meaning, ties settled, with their neighbours."""
         seeds = ranking.best(scores, count)
         seeds = seeds[self._table.order_by_score(seeds, scores[seeds])[:count]]
+        if self._likeness is not None:
+            likeness = np.where(self._allowed & (self._likeness >= ranking.LIKE_FROM), self._likeness, np.float32(0))
+            alike = ranking.best(likeness, count)
+            alike = alike[self._table.order_by_score(alike, likeness[alike])[:count]]
+            seeds = np.concatenate([seeds, alike])
         previous, following, _ = self._state.links
         return ranking.widen(seeds, previous, following, self._allowed)
+
+    def _meant(self, documents: Ints) -> Floats:
+        """How much of the question's meaning each of some documents has, 0 to 1."""
+        if self._likeness is None:
+            return np.zeros(documents.shape, np.float32)
+        return ranking.meaning_shares(self._likeness[documents])
 
     def _about(self, pool: Ints) -> Mask:
         """Which of the pool were said by whom the question is about."""
@@ -123,3 +152,8 @@ class Search:
     def _shown(self, scores: Floats) -> tuple[str, ...]:
         """The question's words that score above zero."""
         return self._asked.shown(set(np.flatnonzero(scores > 0).tolist()))
+
+
+def _likeness(vectors: VectorTable, meaning: Meaning, document_count: int) -> Floats:
+    """How like the question each document is beyond chance; far below 0 without a vector."""
+    return ranking.beyond_chance(vectors.cosines(meaning.question, document_count), chance=vectors.chance(meaning))
