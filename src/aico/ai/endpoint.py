@@ -56,6 +56,7 @@ class Endpoint:
             with urllib.request.build_opener(_NoRedirects).open(request, timeout=self.timeout_s) as response:
                 raw = response.read(ANSWER_MAX_BYTES + 1)
         except urllib.error.HTTPError as exc:
+            exc.close()
             raise self._unavailable(f"answered with status {exc.code}") from None
         except (urllib.error.URLError, HTTPException, OSError, ValueError) as exc:
             raise self._unavailable(f"could not be reached ({type(exc).__name__})") from None
