@@ -54,25 +54,31 @@ def test_the_table_of_commands_says_what_each_commands_help_says(name: str) -> N
     assert (command.help or "").partition("\n")[0] == COMMANDS[name][1]
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_option_and_command_has_a_help(name: str) -> None:
+def commands_of(name: str) -> list[click.Command]:
+    """The command, or all commands of the group."""
     command = main.get_command(click.Context(main), name)
     assert command is not None
-    options = [param for param in command.params if isinstance(param, click.Option) and not param.hidden]
-    assert {"--json"} <= {option.opts[0] for option in options}
-    assert [option.name for option in options if not option.help] == []
+    return list(command.commands.values()) if isinstance(command, click.Group) else [command]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_and_command_has_a_help(name: str) -> None:
+    for command in commands_of(name):
+        assert command.help
+        options = [param for param in command.params if isinstance(param, click.Option) and not param.hidden]
+        assert {"--json"} <= {option.opts[0] for option in options}
+        assert [option.name for option in options if not option.help] == []
 
 
 def test_no_option_of_any_command_takes_a_passphrase() -> None:
     for name in COMMANDS:
-        command = main.get_command(click.Context(main), name)
-        assert command is not None
-        assert not any(
-            "pass" in option or "phrase" in option
-            for param in command.params
-            for option in param.opts
-            if option.startswith("-")
-        )
+        for command in commands_of(name):
+            assert not any(
+                "pass" in option or "phrase" in option
+                for param in command.params
+                for option in param.opts
+                if option.startswith("-")
+            )
 
 
 def test_the_version_is_the_packages() -> None:

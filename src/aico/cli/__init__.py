@@ -20,6 +20,7 @@ COMMANDS = {
     "recent": ("aico.cli.reading:recent", "Show the last messages of a conversation."),
     "forget": ("aico.cli.forgetting:forget", "Forget for good, with a receipt."),
     "import": ("aico.cli.importing:import_", "Record the messages of a JSON Lines file."),
+    "models": ("aico.cli.models:models", "Choose the model that finds memories by their meaning."),
     "demo": ("aico.cli.demo:demo", "Watch a sample memory at work, in a vault that is gone afterwards."),
 }
 """Where each command lives, and the line that `aico --help` shows of it without loading it."""
