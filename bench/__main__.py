@@ -6,6 +6,8 @@ import click
 
 BENCHMARKS = {
     "locomo": "Recall quality: does a question find the turns its answer rests on?",
+    "embed": "The default embedding model: CPU time for a query and a passage, memory, loading.",
+    "xquad": "Recall across languages: does a question find its paragraph?",
     "storage": "The sealed store against SQLCipher and against SQLite in the clear.",
     "writers": "Durable records from many processes and threads into one vault.",
 }

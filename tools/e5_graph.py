@@ -12,9 +12,9 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 TARGET = Path(__file__).parents[1] / "src/aico/ai/embedding/e5-small.onnx"
 LAYERS, HEADS, WIDTH, INNER_WIDTH = 12, 12, 384, 1536
 EPSILON = 1e-12
-BLOCK = 32
+PARTS = 4
 CONTRIB = "com.microsoft"
-FLOAT, UINT8, INT8, INT32 = TensorProto.FLOAT, TensorProto.UINT8, TensorProto.INT8, TensorProto.INT32
+FLOAT, INT8, INT32 = TensorProto.FLOAT, TensorProto.INT8, TensorProto.INT32
 
 
 class Graph:
@@ -37,20 +37,22 @@ class Graph:
         self.nodes.append(helper.make_node(operator, inputs, [output], name=output, domain=domain, **attributes))
         return output
 
-    def int8(self, value: str, name: str, inputs: int, outputs: int) -> str:
+    def int8(self, value: str, name: str, inputs: int, outputs: int, *, part: str = "", bias: bool = True) -> str:
         """`value` times a matrix of 8-bit integers, plus a bias; the value is turned into integers on the way."""
-        weights = self.weight(f"{name}.w.values", INT8, inputs, outputs)
-        scales = self.weight(f"{name}.w.scales", FLOAT, outputs)
-        bias = self.weight(f"{name}.b", FLOAT, outputs)
-        return self.node("DynamicQuantizeMatMul", [value, weights, scales, "", bias], name)
+        weights = self.weight(f"{name}.w.values{part}", INT8, inputs, outputs)
+        scales = self.weight(f"{name}.w.scales{part}", FLOAT, outputs)
+        added = [self.weight(f"{name}.b", FLOAT, outputs)] if bias else []
+        return self.node("DynamicQuantizeMatMul", [value, weights, scales, "", *added], f"{name}{part}")
 
-    def int4(self, value: str, name: str, inputs: int, outputs: int) -> str:
-        """`value` times a matrix in blocks of 4 bits, plus a bias; each block of the value has a scale of its own, too."""
-        weights = self.weight(f"{name}.w.values", UINT8, outputs, inputs // BLOCK, BLOCK // 2)
-        scales = self.weight(f"{name}.w.scales", FLOAT, outputs, inputs // BLOCK)
-        bias = self.weight(f"{name}.b", FLOAT, outputs)
-        sizes = {"K": inputs, "N": outputs, "bits": 4, "block_size": BLOCK, "accuracy_level": 4}  # 4: int8 inside
-        return self.node("MatMulNBits", [value, weights, scales, "", "", bias], name, **sizes)
+    def int8_in_parts(self, value: str, name: str, inputs: int, outputs: int) -> str:
+        """The same in four parts, each with a scale of its own: for a value with outliers, which spoil one part only."""
+        parts = [f"{value}.{number}" for number in range(PARTS)]
+        self.nodes.append(helper.make_node("Split", [value], parts, name=f"{name}.split", axis=-1))
+        terms = [
+            self.int8(part, name, inputs // PARTS, outputs, part=f".{number}", bias=number == 0)
+            for number, part in enumerate(parts)
+        ]
+        return self.node("Sum", terms, name, domain="")
 
     def norm(self, operator: str, inputs: list[str], name: str, output: str, **attributes: object) -> str:
         scale, shift = self.weight(f"{name}.w", FLOAT, WIDTH), self.weight(f"{name}.b", FLOAT, WIDTH)
@@ -64,7 +66,7 @@ class Graph:
         attended = self.int8(seen, f"{at}.ao", WIDTH, WIDTH)
         middle = self.norm("SkipLayerNormalization", [value, attended], f"{at}.aln", f"{at}.middle")
         inner = self.node("Gelu", [self.int8(middle, f"{at}.fi", WIDTH, INNER_WIDTH)], f"{at}.gelu")
-        outer = self.int4(inner, f"{at}.fo", INNER_WIDTH, WIDTH)
+        outer = self.int8_in_parts(inner, f"{at}.fo", INNER_WIDTH, WIDTH)
         return self.norm("SkipLayerNormalization", [middle, outer], f"{at}.oln", output)
 
 

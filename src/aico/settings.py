@@ -8,7 +8,7 @@ import re
 import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 
@@ -63,6 +63,8 @@ class EmbedderSpec:
     """How many tokens of a text the model takes in; longer texts are split before."""
 
     def __post_init__(self) -> None:
+        if self.kind not in get_args(EmbedderKind):
+            raise _bad_embedder("kind", f"is one of {', '.join(get_args(EmbedderKind))}")
         if not self.model.strip():
             raise _bad_embedder("model", "is the name of a model")
         if self.url is None and self.kind in _NEEDS_ADDRESS:

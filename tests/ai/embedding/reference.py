@@ -11,7 +11,7 @@ from aico.ai.embedding.e5_file import E5File, Floats, unpacked
 def reference_vector(path: Path, ids: list[int]) -> Floats:
     """The vector of one text (Devlin et al., 2019, arXiv:1810.04805; mean over tokens: arXiv:2402.05672)."""
     file = E5File(path)
-    words = unpacked(file.word_rows()[ids]).floats()
+    words = unpacked(file.word_rows()[ids])
     positions = file.vector("emb.pos").reshape(-1, file.width)[: len(ids)]
     value = _normed(file, "emb.ln", words + positions + file.vector("emb.type")[: file.width])
     for layer in range(file.layers):
@@ -35,7 +35,7 @@ def _attended(file: E5File, at: str, value: Floats) -> Floats:
 
 
 def _linear(file: E5File, name: str, value: Floats) -> Floats:
-    return value @ file.blocks(f"{name}.w", columns=value.shape[1]).floats().T + file.vector(f"{name}.b")
+    return value @ file.matrix(f"{name}.w", columns=value.shape[1]).T + file.vector(f"{name}.b")
 
 
 def _normed(file: E5File, name: str, value: Floats) -> Floats:

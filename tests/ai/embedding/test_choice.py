@@ -52,6 +52,7 @@ def test_ollama_is_on_this_machine_unless_an_address_is_given():
 @pytest.mark.parametrize(
     "wrong",
     [
+        {"kind": "telepathy", "model": "m"},
         {"kind": "openai", "model": "m"},
         {"kind": "ollama", "model": " "},
         {"kind": "ollama", "model": "m", "url": "ftp://host"},

@@ -94,7 +94,7 @@ def test_batches_hold_each_text_once_and_never_more_than_fits(lengths):
     assert sorted(position for batch in batches for position in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) <= 8
-        assert len(batch) * max(lengths[position] for position in batch) <= 1024
+        assert len(batch) * max(lengths[position] for position in batch) <= 512
 
 
 def test_threads_that_come_at_once_get_the_same_vectors(weights, e5):

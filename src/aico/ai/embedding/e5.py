@@ -15,7 +15,7 @@ from aico.ai.embedding.weights import check_weights
 from aico.errors import ModelUnavailable
 
 NAME = "multilingual-e5-small"
-_BATCH_TEXTS, _BATCH_TOKENS = 8, 1024
+_BATCH_TEXTS, _BATCH_TOKENS = 8, 512
 """More at once is no faster on one thread, and takes more memory."""
 _CHARACTERS_A_TOKEN = 64
 """No token has more, so what is behind `window` times as many characters is not looked at."""
@@ -31,7 +31,7 @@ class E5Embedder:
     """multilingual-e5-small (Wang et al., 2024, arXiv:2402.05672) from its 4-bit weights. Any thread may use it.
 
     Nothing is loaded before the first `embed`, which takes about a second longer. About 250 MB in memory with Python,
-    9 ms a query and 12 ms a message on one core.
+    6 ms a query and 9 ms a short message on one core (docs/decisions/0015).
     """
 
     id = f"{NAME}/q4"
@@ -54,9 +54,12 @@ class E5Embedder:
             return out
         loaded = self._loaded()
         characters = self.window * _CHARACTERS_A_TOKEN
-        tokens = [loaded.tokenizer.ids(text[:characters], window=self.window) for text in texts]
-        for batch in _batches([len(ids) for ids in tokens]):
-            out[batch] = loaded.encoder.vectors([tokens[position] for position in batch])
+        try:
+            tokens = [loaded.tokenizer.ids(text[:characters], window=self.window) for text in texts]
+            for batch in _batches([len(ids) for ids in tokens]):
+                out[batch] = loaded.encoder.vectors([tokens[position] for position in batch])
+        except Exception as exc:  # noqa: BLE001  # native libraries, with errors of their own, which may hold a text
+            raise _failed(exc) from None
         return out
 
     def _loaded(self) -> _Loaded:
@@ -87,8 +90,12 @@ def _load(weights: Path) -> _Loaded:
             f"the model {NAME} needs a package that is not installed ({exc.name}); memories are found by their words",
             hint="pip install 'aico[embed]'",
         ) from exc
-    except OSError as exc:
-        raise ModelUnavailable(
-            f"the weights in {weights} cannot be read: {exc.strerror}; memories are found by their words",
-            hint="check that the file is there and yours to read, or run `aico models install FILE`",
-        ) from exc
+    except Exception as exc:  # native libraries, with errors of their own
+        raise _failed(exc) from exc
+
+
+def _failed(error: Exception) -> ModelUnavailable:
+    return ModelUnavailable(
+        f"the model {NAME} cannot be run ({type(error).__name__}); memories are found by their words",
+        hint="install the newest packages: pip install --upgrade 'aico[embed]'",
+    )

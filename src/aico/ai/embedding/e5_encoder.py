@@ -1,8 +1,8 @@
 """The encoder of multilingual-e5-small: the graph of this folder, filled with the file's weights, in ONNX Runtime.
 
-Matrices run as 8-bit integers with weights of 7 bits, so that no sum of products overflows on processors without VNNI
-and every processor gives the same vectors. Only the matrix behind the activation, whose input has outliers, keeps its
-blocks of 4 bits. Figures are in docs/decisions/0015.
+Matrices run as 8-bit integers with weights of 7 bits, so that no sum of products overflows on processors without VNNI:
+they need no weights, and so no vectors, of their own. The matrix behind the activation, whose input has outliers, runs in
+four parts with a scale each. Figures are in docs/decisions/0015.
 """
 
 from collections.abc import Iterator
@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from aico.ai.embedding.e5_file import BLOCK, Blocks, E5File, Floats, unpacked
+from aico.ai.embedding.e5_file import E5File, Floats, unpacked
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 GRAPH = "e5-small.onnx"
 _WEIGHT_LIMIT = 63
-"""127 would let two products of 255 * 127 overflow 16 bits where a processor adds pairs."""
+"""With 127, two products of 255 * 127 would overflow 16 bits where a processor adds pairs."""
+_PARTS = 4
 
 
 class E5Encoder:
@@ -45,7 +46,7 @@ class E5Encoder:
 
     def _words(self, ids: npt.NDArray[np.intp]) -> Floats:
         """Each token's row of the word table."""
-        return unpacked(self._rows[ids.ravel()]).floats().reshape(*ids.shape, self._width)
+        return unpacked(self._rows[ids.ravel()]).reshape(*ids.shape, self._width)
 
 
 def _session(file: E5File) -> "InferenceSession":
@@ -68,20 +69,17 @@ def _weights(file: E5File) -> Iterator[tuple[str, npt.NDArray[Any]]]:  # 8-bit i
     for name in file.names():
         layer, _, part = name.partition(".")
         if part == "fo.w":
-            blocks = file.blocks(name, columns=file.inner_width)
-            yield f"{name}.values", _in_pairs(blocks)
-            yield f"{name}.scales", blocks.scales
+            matrix = file.matrix(name, columns=file.inner_width).T
+            for number, rows in enumerate(np.split(matrix, _PARTS)):
+                yield from _quantised(name, rows, part=f".{number}")
         elif part in ("q.w", "k.w", "v.w", "ao.w", "fi.w"):
-            floats = file.blocks(name, columns=file.width).floats().T
-            scales = np.abs(floats).max(axis=0) / _WEIGHT_LIMIT
-            yield f"{name}.values", np.rint(floats / scales).astype(np.int8)
-            yield f"{name}.scales", scales
+            yield from _quantised(name, file.matrix(name, columns=file.width).T)
         elif layer != "emb" or part.startswith("ln"):
             yield name, file.vector(name)
 
 
-def _in_pairs(blocks: Blocks) -> npt.NDArray[np.uint8]:
-    """The values as `MatMulNBits` wants them: neighbours share a byte, the first in its low half."""
-    values = blocks.values
-    assert values.shape[-1] == BLOCK
-    return np.asarray(values[..., 0::2] | values[..., 1::2] << 4, np.uint8)
+def _quantised(name: str, matrix: Floats, *, part: str = "") -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    """The matrix as integers, with a scale for each of its columns."""
+    scales = np.abs(matrix).max(axis=0) / _WEIGHT_LIMIT
+    yield f"{name}.values{part}", np.rint(matrix / scales).astype(np.int8)
+    yield f"{name}.scales{part}", scales

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-BLOCK = 32
-_BLOCKS = np.dtype([("scale", "<f2"), ("nibbles", "u1", BLOCK // 2)])
+_BLOCK = 32
+_BLOCKS = np.dtype([("scale", "<f2"), ("nibbles", "u1", _BLOCK // 2)])
 _MODEL = struct.Struct("<4s I 7i f i")
 _VOCABULARY = struct.Struct("<5i Q")
 _TENSOR = struct.Struct("<B I Q Q")
@@ -37,19 +37,6 @@ class Vocabulary:
     pad_id: int
     end_id: int
     unknown_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class Blocks:
-    """A matrix in blocks of 32 weights: `scales[row, block]`, and `values[row, block, 32]`, 0 to 15, of which 8 is zero."""
-
-    scales: Floats
-    values: Bytes
-
-    def floats(self) -> Floats:
-        """The matrix, one row an output."""
-        signed = self.values.astype(np.float32) - 8
-        return (signed * self.scales[..., None]).reshape(len(signed), -1)
 
 
 class E5File:
@@ -73,16 +60,16 @@ class E5File:
         floats: Floats = self._array("<f4", size // 4, place)[0]
         return floats
 
-    def blocks(self, name: str, *, columns: int) -> Blocks:
-        """A 4-bit matrix of so many columns, its weights in order."""
+    def matrix(self, name: str, *, columns: int) -> Floats:
+        """A 4-bit matrix of so many columns, one row an output."""
         place, size = self._tensors[name]
         packed, _ = self._array(_BLOCKS, size // _BLOCKS.itemsize, place)
-        return unpacked(packed.reshape(-1, columns // BLOCK))
+        return unpacked(packed.reshape(-1, columns // _BLOCK))
 
     def word_rows(self) -> npt.NDArray[np.void]:
         """The packed rows of the word table, one a token: mapped by themselves, read from the file when looked up."""
         place, size = self._tensors["emb.word"]
-        blocks_a_row = self.width // BLOCK
+        blocks_a_row = self.width // _BLOCK
         shape = (size // (_BLOCKS.itemsize * blocks_a_row), blocks_a_row)
         return np.memmap(self._path, _BLOCKS, "r", offset=place, shape=shape)
 
@@ -117,7 +104,8 @@ class E5File:
         return found, place + found.nbytes
 
 
-def unpacked(packed: npt.NDArray[np.void]) -> Blocks:
-    """Packed blocks as scales and values, whatever their shape."""
-    nibbles = packed["nibbles"]
-    return Blocks(packed["scale"].astype(np.float32), np.concatenate([nibbles & 15, nibbles >> 4], axis=-1))
+def unpacked(rows: npt.NDArray[np.void]) -> Floats:
+    """Rows of packed blocks as rows of weights."""
+    nibbles = rows["nibbles"]
+    weights = np.concatenate([nibbles & 15, nibbles >> 4], axis=-1).astype(np.float32) - 8
+    return (weights * rows["scale"].astype(np.float32)[..., None]).reshape(len(rows), -1)

@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
@@ -118,14 +119,9 @@ def _not_the_weights(file: Path) -> InvalidInput:
 
 
 def _in_package() -> Path | None:
-    """The file as the package's own listing names it. Nothing of the package is imported."""
-    from importlib.metadata import PackageNotFoundError, files
-
-    try:
-        listed = files(_PACKAGE) or []
-    except PackageNotFoundError:
-        return None
-    return next((Path(str(file.locate())) for file in listed if file.as_posix() == _MEMBER), None)
+    """The file beside the package's own. The package is looked for, never imported."""
+    found = find_spec(_PACKAGE)
+    return Path(found.origin).with_name(FILE_NAME) if found is not None and found.origin is not None else None
 
 
 def _size(path: Path) -> int | None:
