@@ -32,7 +32,10 @@ def models(context: click.Context) -> None:
 @models.command("ls")
 @common
 def list_models(call: Call) -> None:
-    """List the models: which is chosen, which can run, how many vectors the vault holds of each."""
+    """List the models and what the vault holds.
+
+    Which is chosen, which can run, and how many vectors there are of each.
+    """
     from aico.settings import load_settings, vault_folder
     from aico.vault import VAULT_FILE
 
