@@ -10,6 +10,8 @@ BENCHMARKS = {
     "locomo": "Recall quality: does a question find the turns its answer rests on?",
     "repositories": "The usual questions at ten thousand rows and at a million.",
     "recall": "How fast a hybrid recall is, the question's vector given, and what the index takes in memory.",
+    "embed": "The default embedding model: CPU time for a query and a passage, memory, loading.",
+    "xquad": "Recall across languages: does a question find its paragraph?",
     "storage": "The sealed store against SQLCipher and against SQLite in the clear.",
     "writers": "Durable records from many processes and threads into one vault.",
 }

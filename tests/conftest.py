@@ -15,6 +15,12 @@ settings.register_profile(
 settings.load_profile("aico")
 
 
+@pytest.fixture(autouse=True)
+def _by_words_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test loads the embedding model, here or in a process it starts, unless it asks for it."""
+    monkeypatch.setenv("AICO_EMBEDDER", "none")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """`.ci/run` installs every extra and engine, and sets AICO_NO_SKIPS: a skip there is a failure."""

@@ -17,6 +17,7 @@ LAYERS = {
     "aico.clock": 0,
     "aico.settings": 0,
     "aico.configuration": 0,
+    "aico.config_file": 0,
     "aico.security": 1,
     "aico.data": 3,
     "aico.data.libsql": 2,
@@ -55,6 +56,10 @@ ONLY_IMPORTERS = {
     "duckdb": "aico.data.duckdb",
     "cryptography": ("aico.security", "aico.data.libsql.pages"),
     "keyring": "aico.security",
+    "tomlkit": "aico.config_file",
+    "onnxruntime": "aico.ai.embedding",
+    "sentencepiece": "aico.ai.embedding",
+    "fastembed": "aico.ai.embedding",
 }
 NETWORK = {
     "socket",
@@ -69,8 +74,8 @@ NETWORK = {
     "aiohttp",
     "websockets",
 }
-MAY_REACH_THE_NETWORK = {"aico.ai.endpoint"}
-"""Each only where the user has set up an address."""
+MAY_REACH_THE_NETWORK = {"aico.ai.endpoint", "aico.ai.embedding.model_service"}
+"""Each only where the user has set up an address, or handed over a service that has one."""
 MODULES = {
     ".".join(("aico", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in SOURCE.rglob("*.py")

@@ -4,10 +4,11 @@ Defaults < `config.toml` < environment < arguments, merged once when a vault is 
 """
 
 import os
+import re
 import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 
@@ -19,10 +20,14 @@ if TYPE_CHECKING:
 
 HOME_VARIABLE = "AICO_HOME"
 PASSPHRASE_FILE_VARIABLE = "AICO_PASSPHRASE_FILE"  # noqa: S105  # a name, no passphrase
+EMBEDDER_VARIABLE = "AICO_EMBEDDER"
 CONFIG_FILE = "config.toml"
-
+DEFAULT_MODEL = "multilingual-e5-small"
+EMBEDDER_NAMES = ("auto", "none", DEFAULT_MODEL)
 
 _MOST = 1 << 31
+_ADDRESS = re.compile(r"https?://[^\s/?#@]+(/[^\s?#@]*)?")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +44,50 @@ class KdfCost:
     lanes: int = 4
 
 
+EmbedderKind = Literal["ollama", "openai", "fastembed"]
+_NEEDS_ADDRESS = ("openai",)
+_TAKES_ADDRESS = ("ollama", "openai")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedderSpec:
+    """An embedding model that something else runs: a server at `url`, or `fastembed`, by the model's name there."""
+
+    kind: EmbedderKind
+    model: str
+    url: str | None = None
+    """The server's address. `ollama` has http://localhost:11434 where none is given, `openai` needs one."""
+    api_key_env: str | None = None
+    """The environment variable that holds the server's key: a key itself is never written down."""
+    window: int = 512
+    """How many tokens of a text the model takes in; longer texts are split before."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(EmbedderKind):
+            raise _bad_embedder("kind", f"is one of {', '.join(get_args(EmbedderKind))}")
+        if not self.model.strip():
+            raise _bad_embedder("model", "is the name of a model")
+        if self.url is None and self.kind in _NEEDS_ADDRESS:
+            raise _bad_embedder("url", f"is needed for a model of the kind {self.kind}, such as https://host/v1")
+        if self.url is not None and self.kind not in _TAKES_ADDRESS:
+            raise _bad_embedder("url", f"means nothing for a model of the kind {self.kind}")
+        if self.url is not None and not _ADDRESS.fullmatch(self.url):
+            raise _bad_embedder("url", "begins with http:// or https:// and holds no password")
+        if self.api_key_env is not None and not _VARIABLE.fullmatch(self.api_key_env):
+            raise _bad_embedder("api_key_env", "is the name of an environment variable, not a key")
+        if not 16 <= self.window < _MOST:
+            raise _bad_embedder("window", "is a number of tokens from 16 on")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """How one vault behaves. None of it changes what is stored, except `kdf` for new keyslots."""
 
     kdf: KdfCost = field(default_factory=KdfCost)
     clock: Clock = field(default_factory=SystemClock)
-    embedder: "Embedder | None" = None
-    """The embedding model; None finds memories by their words alone."""
+    embedder: "Embedder | EmbedderSpec | str | None" = "auto"
+    """The embedding model. "auto" is the default model where its weights are installed; "none" or None finds memories by
+    their words alone; else the default model's name, what describes another, or an embedder of one's own."""
     busy_wait_s: float = 30.0
     """How long a write waits for its turn before `Busy`: longer than any import batch or checkpoint takes."""
     episode_gap_s: int = 3 * 3600
@@ -89,6 +130,8 @@ class Settings:
                 raise InvalidInput(
                     f"the setting {name} is a number from {least} on; the vault was not touched", field=name
                 )
+        if isinstance(self.embedder, str) and self.embedder not in EMBEDDER_NAMES:
+            raise _bad_embedder("embedder", f"is one of {', '.join(EMBEDDER_NAMES)}, or a table [embedder]")
 
 
 class _KdfTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -97,8 +140,17 @@ class _KdfTable(msgspec.Struct, forbid_unknown_fields=True):
     lanes: int = KdfCost().lanes
 
 
+class _EmbedderTable(msgspec.Struct, forbid_unknown_fields=True):
+    kind: EmbedderKind
+    model: str
+    url: str | None = None
+    api_key_env: str | None = None
+    window: int = 512
+
+
 class _ConfigFile(msgspec.Struct, forbid_unknown_fields=True):
     kdf: _KdfTable | None = None
+    embedder: _EmbedderTable | str | None = None
     busy_wait_s: float | None = None
     episode_gap_s: int | None = None
     page_cache_kib: int | None = None
@@ -121,24 +173,45 @@ def vault_folder(path: Path | str | None) -> Path:
         raise InvalidInput(f"the vault's folder cannot be found: {exc}; nothing was changed", field="path") from exc
 
 
+def models_folder() -> Path:
+    """Where model files are kept for all vaults: in XDG_CACHE_HOME, else ~/.cache; not yet created."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return (cache if cache.is_absolute() else Path("~/.cache").expanduser()) / "aico" / "models"
+
+
 def load_settings(folder: Path) -> Settings:
-    """The settings of the vault in `folder`: the defaults, changed by its `config.toml` where it has one.
+    """The settings of the vault in `folder`: the defaults, changed by its `config.toml` and then by the environment.
 
     Raises InvalidInput, naming file and field, when the file cannot be used.
     """
     file = folder / CONFIG_FILE
     try:
-        found = msgspec.convert(tomllib.loads(file.read_text(encoding="utf-8")), _ConfigFile)
+        chosen = parse_settings(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return Settings()
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as exc:
+        chosen = Settings()
+    except (InvalidInput, UnicodeDecodeError) as exc:
         raise InvalidInput(
-            f"{file} cannot be used: {exc}; the vault was not touched",
+            f"{file} cannot be used: {exc}",
             hint="correct the line, or move the file away to use the defaults",
+            field=exc.field if isinstance(exc, InvalidInput) else "",
         ) from exc
-    given = {name: value for name in _ConfigFile.__struct_fields__ if (value := getattr(found, name)) is not None}
+    named = os.environ.get(EMBEDDER_VARIABLE)
+    return replace(chosen, embedder=named) if named else chosen
+
+
+def parse_settings(text: str) -> Settings:
+    """The settings that the text of a `config.toml` stands for. Raises InvalidInput."""
+    try:
+        found = msgspec.convert(tomllib.loads(text), _ConfigFile)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as exc:
+        raise InvalidInput(f"{exc}; the vault was not touched") from exc
+    given: dict[str, Any] = {
+        name: value for name in _ConfigFile.__struct_fields__ if (value := getattr(found, name)) is not None
+    }
     if found.kdf is not None:
         given["kdf"] = KdfCost(**msgspec.structs.asdict(found.kdf))
+    if isinstance(found.embedder, _EmbedderTable):
+        given["embedder"] = EmbedderSpec(**msgspec.structs.asdict(found.embedder))
     return replace(Settings(), **given)
 
 
@@ -146,3 +219,7 @@ def passphrase_file() -> Path | None:
     """The file named by AICO_PASSPHRASE_FILE, for machines without a keyring or a person at the prompt."""
     named = os.environ.get(PASSPHRASE_FILE_VARIABLE)
     return Path(named).expanduser() if named else None
+
+
+def _bad_embedder(name: str, problem: str) -> InvalidInput:
+    return InvalidInput(f"the embedding model's setting {name} {problem}; the vault was not touched", field=name)

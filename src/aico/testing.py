@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import numpy.typing as npt
 
-from aico.ai.embedding import Vectors
+from aico.ai.embedding import Embedder, Vectors
 from aico.clock import Clock, to_us
-from aico.settings import KdfCost, Settings
+from aico.settings import EmbedderSpec, KdfCost, Settings
 from aico.vault import Vault, open_vault
 
 PASSPHRASE = "only for tests"  # noqa: S105
@@ -66,16 +66,21 @@ class HashEmbedder:
         return np.random.default_rng(seed).standard_normal(self.dimension)
 
 
-def cheap_settings(*, clock: Clock | None = None) -> Settings:
-    """Settings whose key derivation costs a millisecond. Never keep anything real in such a vault."""
-    settings = Settings(kdf=KdfCost(memory_kib=64, passes=1, lanes=1))
+def cheap_settings(*, clock: Clock | None = None, embedder: Embedder | EmbedderSpec | str | None = None) -> Settings:
+    """Settings whose key derivation costs a millisecond, without an embedding model unless one is given.
+
+    Never keep anything real in such a vault.
+    """
+    settings = Settings(kdf=KdfCost(memory_kib=64, passes=1, lanes=1), embedder=embedder)
     return settings if clock is None else replace(settings, clock=clock)
 
 
 @contextmanager
-def temporary_vault(*, clock: Clock | None = None) -> Iterator[Vault]:
+def temporary_vault(
+    *, clock: Clock | None = None, embedder: Embedder | EmbedderSpec | str | None = None
+) -> Iterator[Vault]:
     """An open vault in a temporary folder, gone when the block ends. Its passphrase is `PASSPHRASE`."""
     with TemporaryDirectory(prefix="aico-test-") as folder:
-        settings = cheap_settings(clock=clock)
+        settings = cheap_settings(clock=clock, embedder=embedder)
         with open_vault(Path(folder) / "vault", passphrase=PASSPHRASE, settings=settings) as vault:
             yield vault

@@ -208,7 +208,6 @@ class Vault:
             self.embeddings = Embeddings(
                 self.connection, repository=vectors, feed=feed, embedder=chosen_embedder(settings)
             )
-            self._closing.callback(self.embeddings.close)
             self.extraction = Extraction(self.connection, feed=feed, users=self.users, facts=facts)
             semantic = SemanticMemoryStore(
                 self.connection,
@@ -281,6 +280,7 @@ class Vault:
             )
             self._closing.callback(self.tasks.stop)
             self.tasks.register("backup", lambda run: self.backups.create(backup_folder(run.task.payload)))
+            self._closing.callback(self.embeddings.close)  # the first to be closed: it still writes
             self.embeddings.wake_if_behind()
 
     def audit(self, needles: Sequence[str] = (), *, samples: int = 40) -> AuditReport:

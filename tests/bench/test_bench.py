@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from aico.ai.embedding.choice import can_run_default_model
 from aico.testing import temporary_vault
 from bench.repositories import Filled, Question, full_scans
 
@@ -22,6 +23,8 @@ BAKERY = [
     "The oven broke on Thursday.",
     "Poor Hubert must wait.",
 ]
+BREAD_EN = ("Ilka bakes bread with a starter called Hubert.", "What is the starter for the bread called?")
+BREAD_DE = ("Ilka backt Brot mit einem Sauerteig namens Hubert.", "Wie heißt der Sauerteig für das Brot?")
 SAILING = ["Ahoy!", "We moored near Lussin.", "Did the anchor hold?", "A storm tore the green spinnaker."]
 
 
@@ -116,6 +119,43 @@ def test_locomo_reads_only_as_many_conversations_as_it_is_asked_to(locomo_file: 
     report = run_bench("locomo", "--data", str(locomo_file), "--limit-conversations", "1")
     assert report["parameters"]["messages"] == len(BAKERY)
     assert report["overall"]["questions"] == 2
+
+
+@pytest.fixture
+def xquad_folder(tmp_path: Path) -> Path:
+    paragraphs = {
+        "en": [("The bridge over the river was built in 1905.", "When was the bridge built?"), BREAD_EN],
+        "de": [("Die Brücke über den Fluss wurde 1905 gebaut.", "Wann wurde die Brücke gebaut?"), BREAD_DE],
+    }
+    for name, texts in paragraphs.items():
+        found = [{"context": context, "qas": [{"question": asked}]} for context, asked in texts]
+        whole = {"data": [{"title": "some", "paragraphs": found}], "version": "1.1"}
+        (tmp_path / f"xquad-{name}.json").write_text(json.dumps(whole))
+    return tmp_path
+
+
+def test_xquad_asks_within_each_language_and_from_english_to_the_others(xquad_folder: Path) -> None:
+    report = run_bench("xquad", "--data", str(xquad_folder))
+    assert [(found["asked"], found["kept"]) for found in report["pairs"]] == [("de", "de"), ("en", "en"), ("en", "de")]
+    assert [found["recall@1"] for found in report["pairs"][:2]] == [1, 1]
+    assert all(found["questions"] == 2 for found in report["pairs"])
+    assert_says_where_it_ran(report)
+
+
+@pytest.mark.skipif(not can_run_default_model(), reason="the default model is not installed")
+def test_xquad_judges_the_model_by_its_vectors_alone(xquad_folder: Path) -> None:
+    report = run_bench("xquad", "--vectors-only", "--data", str(xquad_folder), "--limit-questions", "1")
+    assert report["parameters"]["model"] == "multilingual-e5-small/q4"
+    assert [found["recall@1"] for found in report["pairs"]] == [1, 1, 1]
+
+
+@pytest.mark.skipif(not can_run_default_model(), reason="the default model is not installed")
+def test_embed_measures_time_and_memory_of_the_default_model() -> None:
+    report = run_bench("embed", "--queries", "3", "--passages", "9")
+    assert report["model"] == "multilingual-e5-small/q4"
+    assert 0 < report["rss_empty_mb"] < report["rss_loaded_mb"]
+    assert report["query_cpu_ms"] > 0 < report["passage_cpu_ms"]
+    assert_says_where_it_ran(report)
 
 
 def test_storage_compares_with_every_peer_that_is_installed_and_names_the_others() -> None:

@@ -92,6 +92,9 @@ def run_demo(*, on_step: Callable[[str], object] = lambda _: None) -> DemoReport
             on_step("importing a conversation")
             moments = _import(vault.memory)
             texts = [moment.text for moment in moments]
+            on_step("learning what it means")
+            vault.views.wait()
+            embedder = vault.embeddings.model or "none"
             on_step("asking questions")
             answers = _ask(vault.memory, moments)
             on_step("searching every file of the open vault")
@@ -103,7 +106,7 @@ def run_demo(*, on_step: Callable[[str], object] = lambda _: None) -> DemoReport
     control = _search_in_the_clear(texts, needles)
     searches = (open_vault_search, closed_vault_search)
     return DemoReport(
-        embedder="none",
+        embedder=embedder,
         messages=len(moments),
         questions=answers,
         control_hits=len(control.leaks),
