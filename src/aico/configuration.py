@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aico.errors import InvalidInput, NotFound
-from aico.settings import CONFIG_FILE, Settings, load_settings
+from aico.settings import CONFIG_FILE, EMBEDDER_VARIABLE, EmbedderSpec, Settings, load_settings
 
 Value = str | int | float | bool
 SECRET_WORDS = ("passphrase", "password", "phrase", "secret", "token", "key")
@@ -40,6 +40,7 @@ SETTINGS = (
     Setting("kdf.memory_kib", "KiB", "memory that one guess at a passphrase costs; holds for new keyslots"),
     Setting("kdf.passes", "passes", "how often a guess goes over that memory; holds for new keyslots"),
     Setting("kdf.lanes", "lanes", "how many threads may share a guess; holds for new keyslots"),
+    Setting("embedder", "name", "the model that finds memories by meaning; `aico models` chooses others"),
     Setting("busy_wait_s", "seconds", "how long a write waits for its turn"),
     Setting("episode_gap_s", "seconds", "a longer pause in a conversation begins a new episode"),
     Setting("page_cache_kib", "KiB", "SQLite's cache of opened pages, per connection"),
@@ -50,7 +51,7 @@ SETTINGS = (
     Setting("log_rows_max", "entries", "the log never has more"),
     Setting("log_size_max_mib", "MiB", "the log's texts are never more"),
 )
-ENVIRONMENT: Mapping[str, str] = {}
+ENVIRONMENT: Mapping[str, str] = {"embedder": EMBEDDER_VARIABLE}
 """The environment variable that goes before the file, by the setting's name."""
 
 
@@ -117,7 +118,8 @@ def check_file(folder: Path) -> Path:
 
 
 def _value(settings: Settings, name: str) -> Any:  # as the setting's field has it
-    return reduce(getattr, name.split("."), settings)
+    found = reduce(getattr, name.split("."), settings)
+    return f"{found.kind} {found.model}" if isinstance(found, EmbedderSpec) else found
 
 
 def _source(name: str, in_file: Mapping[str, Any], environment: Mapping[str, str]) -> str:

@@ -25,6 +25,40 @@ def test_settings_are_listed_with_their_origin_without_unlocking(empty_home: Pat
     assert run("config", "get", "kdf.lanes").stdout == "1\n"
 
 
+def test_a_setting_is_changed_and_taken_back_and_the_rest_of_the_file_stays(empty_home: Path) -> None:
+    before = (empty_home / "config.toml").read_text()
+    assert run_json("config", "set", "busy_wait_s", "5")["value"] == 5.0
+    assert (empty_home / "config.toml").read_text().endswith(before)
+    assert run_json("config", "get", "busy_wait_s")["source"] == "file"
+    assert "default again" in run("config", "unset", "busy_wait_s").stdout
+    assert (empty_home / "config.toml").read_text().strip() == before.strip()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("busy_wait_s", "long"),
+        ("page_cache_kib", "1"),
+        ("users_in_memory", "2.5"),
+        ("passphrase", "x"),
+        ("nothing", "1"),
+    ],
+)
+def test_what_cannot_be_set_leaves_the_file_as_it_was(empty_home: Path, name: str, value: str) -> None:
+    before = (empty_home / "config.toml").read_bytes()
+    assert run_json("config", "set", name, value, exit_code=2)["error"] == "InvalidInput"
+    assert (empty_home / "config.toml").read_bytes() == before
+
+
+def test_the_environment_goes_before_the_file(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AICO_EMBEDDER", raising=False)
+    run("config", "set", "embedder", "none")
+    assert run_json("config", "get", "embedder")["source"] == "file"
+    monkeypatch.setenv("AICO_EMBEDDER", "auto")
+    found = run_json("config", "get", "embedder")
+    assert (found["value"], found["source"]) == ("auto", "environment")
+
+
 def test_the_file_is_found_and_checked(empty_home: Path) -> None:
     assert run_json("config", "path") == {"file": str(empty_home / "config.toml"), "exists": True}
     assert run_json("config", "validate")["ok"] is True

@@ -52,6 +52,37 @@ def get(call: Call, *, name: str) -> None:
 
 
 @config.command()
+@click.argument("name")
+@click.argument("value")
+@common
+def set(call: Call, *, name: str, value: str) -> None:
+    """Change one setting in config.toml.
+
+    Every other line and comment stays as it is. A vault that is open keeps its settings until it is opened again.
+    """
+    from aico.config_file import write_setting
+    from aico.configuration import read_value
+    from aico.settings import vault_folder
+
+    folder, read = vault_folder(call.home), read_value(name, value)
+    write_setting(folder, name, read)
+    answer({"name": name, "value": read}, lambda: say(f"{name} = {read}"), as_json=call.as_json)
+
+
+@config.command()
+@click.argument("name")
+@common
+def unset(call: Call, *, name: str) -> None:
+    """Take one setting out of config.toml, so that its default holds."""
+    from aico.config_file import write_setting
+    from aico.configuration import checked_name
+    from aico.settings import vault_folder
+
+    write_setting(vault_folder(call.home), checked_name(name), None)
+    answer({"name": name}, lambda: say(f"{name} has its default again."), as_json=call.as_json)
+
+
+@config.command()
 @common
 def validate(call: Call) -> None:
     """Check config.toml as opening the vault would."""
