@@ -102,7 +102,7 @@ QUESTIONS = (
     Question("last 50 feedback events", lambda v, f, d: v.feedback.list(USER, limit=50)),
     Question("feedback about a message", lambda v, f, d: v.feedback.list(USER, about=d.choice(f.message_ids))),
     Question("a preference", lambda v, f, d: v.preferences.get(USER, "companion.tone")),
-    Question("live conversations", lambda v, f, d: v.sessions.list_live(USER)),
+    Question("live conversations", lambda v, f, d: v.live_sessions.list_live(USER)),
     Question("tasks that are due", lambda v, f, d: v.tasks.due()),
     Question("edit a message", lambda v, f, d: v.conversations.edit(USER, d.choice(f.message_ids), _text(d))),
     Question("record a message", lambda v, f, d: v.memory.record(USER, _text(d), conversation="today")),
