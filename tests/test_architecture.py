@@ -29,6 +29,7 @@ LAYERS = {
     "aico.sync": 5,
     "aico.analytics": 5,
     "aico.vault": 6,
+    "aico.vault_folder": 6,
     "aico.vault_keys": 6,
     "aico.audit": 6,
     "aico.health": 6,

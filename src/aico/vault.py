@@ -1,9 +1,5 @@
 """One person's vault: opens its folder, builds every layer on the one below, and closes them in reverse."""
 
-import fcntl
-import os
-import secrets
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
@@ -45,7 +41,7 @@ from aico.data.preferences import PreferenceRepository
 from aico.data.row_ids import NaturalIds
 from aico.data.tasks import TaskRepository
 from aico.data.user import UserService
-from aico.errors import InvalidInput, KeyslotMissing, NotFound, UnlockError, storage_error
+from aico.errors import InvalidInput, KeyslotMissing, NotFound, storage_error
 from aico.health import Finding, Status, examine, status_of
 from aico.maintenance import backup_folder, upkeep
 from aico.portability.export import ExportReport, export_jsonl, new_file
@@ -53,16 +49,23 @@ from aico.portability.importing import How, Importer, Kind, Progress
 from aico.portability.markdown import export_markdown
 from aico.portability.report import ImportReport
 from aico.scheduler import Scheduler
-from aico.security.keys import NaturalKey, Passphrase, Purpose, RootKey
-from aico.security.keyslots import Unlocked, VaultFile, sync_folder
-from aico.settings import CONFIG_FILE, Settings, load_settings, passphrase_file, vault_folder
+from aico.security.keys import Passphrase, Purpose
+from aico.security.keyslots import Unlocked, VaultFile
+from aico.settings import Settings, load_settings, passphrase_file, vault_folder
 from aico.user_erasure import UserErasure, erase_user
+from aico.vault_folder import (
+    DATA_FOLDER,
+    DATABASE,
+    VAULT_FILE,
+    check_may_become_a_vault,
+    check_ownership,
+    create_vault,
+    finish_creation,
+)
 from aico.vault_keys import VaultKeys
 from aico.views import Views
 
-VAULT_FILE, DATA_FOLDER, DATABASE = "vault.json", "data", "aico.db"
 HOT_TIER, BACKUP_FOLDER = "lmdb", "backups"
-UNFINISHED = ".new-"
 
 
 def open_vault(
@@ -100,18 +103,18 @@ def _unlocked(
     secret = Passphrase(passphrase) if passphrase is not None else _passphrase_from_file()
     try:
         if not (folder / VAULT_FILE).exists():
-            _finish(folder)
+            finish_creation(folder)
         if not (folder / VAULT_FILE).exists():
             if not create:
                 raise NotFound(f"there is no vault in {folder}", hint="`aico init` makes one")
-            _check_may_become_a_vault(folder)
+            check_may_become_a_vault(folder)
             if secret is None:
                 raise KeyslotMissing(
                     "a new vault needs a passphrase; nothing was made",
                     hint="pass passphrase=…, or set AICO_PASSPHRASE_FILE",
                 )
-            _create(folder, secret, settings or load_settings(folder))
-        _check_ownership(folder)
+            create_vault(folder, secret, settings or load_settings(folder))
+        check_ownership(folder)
         vault_file = VaultFile.read(folder / VAULT_FILE)
         chosen = settings or load_settings(folder)
     except OSError as exc:
@@ -172,10 +175,14 @@ class Vault:
             ids, natural_ids = IdSource(settings.clock), NaturalIds(unlocked.natural)
             self.audit_log = AuditLog(self.connection, key=unlocked.root.for_audit_log(), clock=settings.clock)
             self.keys = VaultKeys(
-                folder / VAULT_FILE, unlocked.root, self.connection, audit_log=self.audit_log, cost=settings.kdf
+                folder / VAULT_FILE,
+                unlocked.root,
+                self.connection,
+                natural_ids=natural_ids,
+                audit_log=self.audit_log,
+                cost=settings.kdf,
             )
             self._natural_ids = natural_ids
-            self._naming_keys = _NamingKeys(folder / VAULT_FILE, unlocked.root, self.connection, natural_ids)
             self.users = UserService(self.connection, natural_ids=natural_ids, ids=ids, audit_log=self.audit_log)
             self.sessions = AuthSessions(self.connection, audit_log=self.audit_log, ids=ids)
             self.pins = Pins(
@@ -309,9 +316,7 @@ class Vault:
         `user` our own export is its own user's, anything else the `fallback_user`'s. `on_progress` gets bytes read and bytes in all. Raises NotFound, BadRecord, InvalidInput
         or as `record`; what was read before is kept, and importing again adds only the rest.
         """
-        importer = Importer(
-            self.connection, self.memory, self.users, self._conversations, self._natural_ids, self._naming_keys
-        )
+        importer = Importer(self.connection, self.memory, self.users, self._conversations, self._natural_ids, self.keys)
         return importer.run(file, How(user, fallback_user, kind, skip_bad, return_forgotten), on_progress)
 
     def export(
@@ -399,26 +404,6 @@ def _retention(settings: Settings) -> Retention:
     )
 
 
-class _NamingKeys:
-    """Lets an empty vault go on where another ended: under the key that names its rows."""
-
-    def __init__(self, path: Path, root: RootKey, connection: EncryptedLibSQLConnection, ids: NaturalIds) -> None:
-        self._path, self._root, self._connection, self._ids = path, root, connection, ids
-
-    def adopt(self, key: NaturalKey) -> None:
-        """Make `key` the vault's own if nothing in it has a name yet; otherwise nothing happens.
-
-        No other process may have the vault open: it would go on naming by the old key.
-        """
-        with self._connection.exclusive():  # nobody records between the look and the change
-            if any(self._connection.fetch_one(f"SELECT 1 FROM {table}") for table in ("users", "erasures")):
-                return
-            current = VaultFile.read(self._path)
-            current.verified(self._root)
-            current.with_natural_key(self._root, key).write(self._path)
-            self._ids.adopt(key)
-
-
 def _passphrase_from_file() -> Passphrase | None:
     file = passphrase_file()
     if file is None:
@@ -442,99 +427,3 @@ def _unlock(vault_file: VaultFile, secret: Passphrase | None) -> Unlocked:
             hint="pass passphrase=…, set AICO_PASSPHRASE_FILE, or run `aico` at a terminal to be asked",
         )
     return vault_file.unlock_by_keyring()
-
-
-def _check_ownership(folder: Path) -> None:
-    """What belongs to another user may be changed, or put back as it was, behind our back."""
-    for place in (folder, folder / VAULT_FILE, folder / DATA_FOLDER, folder / DATA_FOLDER / DATABASE):
-        if place.exists() and place.stat().st_uid != os.geteuid():
-            raise UnlockError(
-                f"{place} belongs to another user; nothing was changed",
-                hint="open it as its owner, or change the owner",
-            )
-
-
-def _check_may_become_a_vault(folder: Path) -> None:
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise InvalidInput(f"{folder} is not a folder; nothing was made", hint="name another place")
-    found = {entry.name for entry in folder.iterdir()}
-    if DATA_FOLDER in found:
-        raise KeyslotMissing(
-            f"{folder} holds data but no vault.json, without which it cannot be opened; nothing was changed",
-            hint="restore vault.json from a backup",
-        )
-    if any(name != CONFIG_FILE and not name.startswith(UNFINISHED) for name in found):
-        raise InvalidInput(
-            f"{folder} is not empty and is not a vault; nothing was made", hint="name a new or empty folder"
-        )
-
-
-def _create(folder: Path, passphrase: Passphrase, settings: Settings) -> None:
-    """Make the whole vault aside, then move it into place: nobody ever opens half a vault.
-
-    Beside the folder where there is none yet: one step. Inside it where there is: it may be a mount point, or its
-    parent not ours to write to. Another process may be first, and that is fine: the caller opens its vault.
-    """
-    inside = folder.exists()
-    fresh = folder / _unfinished_name() if inside else folder.with_name(folder.name + _unfinished_name())
-    try:
-        fresh.mkdir(mode=0o700, parents=True)
-        try:
-            _fill(fresh, passphrase, settings)
-            _move_inside(fresh, folder) if inside else _move_beside(fresh, folder)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-        sync_folder(folder if inside else folder.parent)
-    except OSError as exc:
-        raise storage_error(exc, folder, "no vault was made") from exc
-
-
-def _unfinished_name() -> str:
-    return f"{UNFINISHED}{secrets.token_hex(8)}"
-
-
-def _fill(folder: Path, passphrase: Passphrase, settings: Settings) -> None:
-    vault_file, unlocked = VaultFile.new(passphrase, cost=settings.kdf)
-    (folder / DATA_FOLDER).mkdir(mode=0o700)
-    keys = DatabaseKeys({vault_file.generation: unlocked.root.for_pages()})
-    with EncryptedLibSQLConnection(folder / DATA_FOLDER / DATABASE, keys) as connection:
-        SchemaRegistry.apply_core_schemas(connection)
-    vault_file.write(folder / VAULT_FILE)
-
-
-def _move_beside(fresh: Path, folder: Path) -> None:
-    try:
-        fresh.rename(folder)
-    except OSError:
-        if not (folder / VAULT_FILE).exists():
-            raise
-
-
-def _move_inside(fresh: Path, folder: Path) -> None:
-    """The data first: `_finish` mends a crash before vault.json follows."""
-    with _locked(folder):
-        if not (folder / VAULT_FILE).exists():
-            folder.chmod(0o700)
-            (fresh / DATA_FOLDER).rename(folder / DATA_FOLDER)
-            (fresh / VAULT_FILE).rename(folder / VAULT_FILE)
-
-
-def _finish(folder: Path) -> None:
-    """Move the vault.json of a vault that was made here into place, if a crash came before that last step."""
-    for fresh in folder.glob(f"{UNFINISHED}*"):
-        with _locked(folder):
-            if (fresh / VAULT_FILE).exists() and not (fresh / DATA_FOLDER).exists():
-                (fresh / VAULT_FILE).rename(folder / VAULT_FILE)
-                fresh.rmdir()
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

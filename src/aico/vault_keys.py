@@ -7,8 +7,9 @@ from pathlib import Path
 
 from aico.data.audit_log import Action, AuditLog
 from aico.data.libsql import LibSQLConnection
+from aico.data.row_ids import NaturalIds
 from aico.security import keyring
-from aico.security.keys import Passphrase, RootKey
+from aico.security.keys import NaturalKey, Passphrase, RootKey
 from aico.security.keyslots import Keyslot, SlotKind, VaultFile
 from aico.settings import KdfCost
 
@@ -29,10 +30,17 @@ class VaultKeys:
     """
 
     def __init__(
-        self, path: Path, root: RootKey, connection: LibSQLConnection, *, audit_log: AuditLog, cost: KdfCost
+        self,
+        path: Path,
+        root: RootKey,
+        connection: LibSQLConnection,
+        *,
+        natural_ids: NaturalIds,
+        audit_log: AuditLog,
+        cost: KdfCost,
     ) -> None:
         self._path, self._root, self._connection = path, root, connection
-        self._audit_log, self._cost = audit_log, cost
+        self._natural_ids, self._audit_log, self._cost = natural_ids, audit_log, cost
 
     def list_slots(self) -> list[SlotInfo]:
         """Every keyslot, in the order they were made."""
@@ -85,6 +93,17 @@ class VaultKeys:
             self._replace(left, Action.KEYSLOT_REMOVED, removed)
         if removed.kind == "keyring":
             keyring.forget_secret(before.keyring_entry(removed))
+
+    def adopt(self, naming_key: NaturalKey) -> None:
+        """Name rows by the key of another vault, whose export is read back, if nothing here has a name yet.
+
+        Otherwise nothing happens. No other process may have the vault open: it would go on naming by the old key.
+        """
+        with self._changing() as current:
+            if any(self._connection.fetch_one(f"SELECT 1 FROM {table}") for table in ("users", "erasures")):
+                return
+            current.with_natural_key(self._root, naming_key).write(self._path)
+            self._natural_ids.adopt(naming_key)
 
     @contextmanager
     def _changing(self) -> Iterator[VaultFile]:

@@ -27,6 +27,7 @@ from aico.data.libsql.pages import DatabaseKeys
 from aico.errors import AicoError, InvalidInput, NotFound, StorageError, Tampered, storage_error
 from aico.security.keys import Purpose
 from aico.security.keyslots import Unlocked, VaultFile, sync_folder
+from aico.vault_folder import DATA_FOLDER, DATABASE, VAULT_FILE
 
 SUFFIX = ".aicobackup"
 CHAIN_MAX = 30
@@ -192,11 +193,11 @@ def restore(
     chain = _chain(newest, backup_keys(vault_file, unlocked))
     fresh = folder.with_name(f"{folder.name}.new-{secrets.token_hex(8)}")
     try:
-        (fresh / "data").mkdir(mode=0o700, parents=True)
+        (fresh / DATA_FOLDER).mkdir(mode=0o700, parents=True)
         fresh.chmod(0o700)
         keys = DatabaseKeys({vault_file.generation: unlocked.root.for_pages()})
-        _write_database(fresh / "data" / "aico.db", chain, keys, on_progress or _silent)
-        vault_file.write(fresh / "vault.json")
+        _write_database(fresh / DATA_FOLDER / DATABASE, chain, keys, on_progress or _silent)
+        vault_file.write(fresh / VAULT_FILE)
         fresh.rename(folder)
         sync_folder(folder.parent)
     except OSError as exc:

@@ -38,7 +38,7 @@ def init(call: Call, *, keyring: bool | None, recovery: bool | None) -> None:
 def _made(call: Call) -> "Vault":
     import aico
     from aico.settings import passphrase_file, vault_folder
-    from aico.vault import VAULT_FILE
+    from aico.vault_folder import VAULT_FILE
 
     folder = vault_folder(call.home)
     if (folder / VAULT_FILE).exists():

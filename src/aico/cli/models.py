@@ -37,7 +37,7 @@ def list_models(call: Call) -> None:
     Which is chosen, which can run, and how many vectors there are of each.
     """
     from aico.settings import load_settings, vault_folder
-    from aico.vault import VAULT_FILE
+    from aico.vault_folder import VAULT_FILE
 
     folder = vault_folder(call.home)
     settings = load_settings(folder)
@@ -63,7 +63,7 @@ def use(call: Call, *, name: str, url: str | None, key_env: str | None) -> None:
     """
     from aico.config_file import write_setting
     from aico.settings import load_settings, vault_folder
-    from aico.vault import VAULT_FILE
+    from aico.vault_folder import VAULT_FILE
 
     folder = vault_folder(call.home)
     if not (folder / VAULT_FILE).exists():
