@@ -8,6 +8,7 @@ what may concern any of them (a changed or deleted row, a truth that was put bac
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 
 import msgspec
@@ -113,15 +114,14 @@ class WorkingMemoryStore:
         return moments[-limit:]
 
     def catch_up(self) -> None:
-        """Take in what was committed since: called after every write of this process. Inside a transaction it waits."""
+        """Take in what was committed since: called after every write of this process. Inside a transaction it waits.
+
+        One step, without a second look whether more came meanwhile: an answer looks again by itself.
+        """
         if self._connection.in_transaction:
             return
-        try:
-            for _ in range(_TRIES):
-                if self._read_on(self._store.read(_mark_of)):
-                    return
-        except StorageError:
-            return
+        with suppress(StorageError):
+            self._read_on(self._store.read(_mark_of))
 
     def lag(self) -> int:
         """How many changes were committed since the last that it reflects."""

@@ -308,6 +308,8 @@ def connect(path: Path, vfs: SealedVFS | None, *, wait_s: float, cache_kib: int)
         # it what was acknowledged. Until the first page has been read, closing leaves the log alone.
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.set_busy_timeout(int(wait_s * 1000))  # before the first statement: opening waits as well
+        # One plan for a statement, whatever is bound: a range would be compiled anew with every new bound.
+        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         for name, value in (
             ("temp_store", "file" if vfs else "memory"),
             ("synchronous", "full"),
