@@ -24,7 +24,7 @@ from aico.clock import Clock, from_us, to_us
 from aico.data.libsql import EncryptedLibSQLConnection
 from aico.data.libsql.page_copies import PageCopy
 from aico.data.libsql.pages import DatabaseKeys
-from aico.errors import AicoError, InvalidInput, NotFound, StorageError, Tampered, storage_error
+from aico.errors import AicoError, IntegrityError, InvalidInput, NotFound, StorageError, Tampered, storage_error
 from aico.security.keys import Purpose
 from aico.security.keyslots import Unlocked, VaultFile, sync_folder
 
@@ -258,9 +258,21 @@ def _heads(folder: Path, keys: Keys) -> "list[tuple[Path, Head]]":
     """The backups in a folder that these keys open, oldest first."""
     found = []
     for path in sorted(folder.glob(f"*{SUFFIX}")):
-        with suppress(StorageError, Tampered, NotFound):
+        with suppress(StorageError, IntegrityError, NotFound):
             found.append((path, read_head(path, keys)))
-    return sorted(found, key=lambda one: (one[1].created_us, one[1].chain))
+    by_id = {head.id: head for _, head in found}
+    return sorted(found, key=lambda one: (_newest_us(one[1], by_id), one[1].chain))
+
+
+def _newest_us(head: "Head", beside: "dict[str, Head]") -> int:
+    """When a backup was made, and never before one that it builds on: the clock may have been set back in between."""
+    newest_us = head.created_us
+    for _ in range(CHAIN_MAX):
+        if head.parent is None or head.parent not in beside:
+            break
+        head = beside[head.parent]
+        newest_us = max(newest_us, head.created_us)
+    return newest_us
 
 
 def _info(path: Path, head: Head) -> BackupInfo:

@@ -16,6 +16,7 @@ import hashlib
 import io
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -152,12 +153,15 @@ def _opened(path: Path, keys: Keys) -> Iterator[BinaryIO]:
 @contextmanager
 def _readable_file(path: Path) -> Iterator[BinaryIO]:
     try:
-        file = path.open("rb")
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe in its place must not keep us
     except FileNotFoundError:
         raise NotFound(f"there is no backup {path}", hint="`aico backup list` shows what there is") from None
     except OSError as exc:
         raise storage_error(exc, path, "nothing was changed") from exc
-    with file:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _tampered(path)
+    with os.fdopen(descriptor, "rb") as file:
         yield file
 
 
