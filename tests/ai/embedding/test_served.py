@@ -103,3 +103,12 @@ def test_a_failing_server_makes_the_model_unavailable_and_tells_no_text(kind, an
     told = f"{raised.value} {raised.value.hint} {raised.value.__cause__}"
     assert "diary" not in told
     assert "a key" not in told
+
+
+@pytest.mark.parametrize(
+    "index", [math.inf, -math.inf, math.nan, "x", None, 10**400], ids=lambda index: repr(index)[:8]
+)
+def test_a_place_in_the_answer_that_is_none_is_unavailable_and_no_accident(server, index):
+    server.answer = lambda _: {"data": [{"index": index, "embedding": [1.0, 2.0]}]}
+    with pytest.raises(ModelUnavailable):
+        embedder_for("openai", server).embed(["x"])
