@@ -302,3 +302,16 @@ def test_a_clock_that_was_set_back_does_not_make_the_newest_backup_the_oldest(va
     assert vault.backups.create().parent == second.id
     aico.restore(second.path, tmp_path / "restored", passphrase=PASSPHRASE)
     assert "one more" in texts_in(tmp_path / "restored")
+
+
+def test_what_a_killed_backup_left_behind_is_gone_a_day_later_and_nothing_else(vault):
+    folder = vault.backups.create().path.parent
+    copy, inner = f".new-{'0' * 16}", f".new-{'1' * 16}.new-{'2' * 16}"
+    killed = [copy, inner, f"{inner}-wal", f"{inner}-shm", f"2026{SUFFIX}.new-{'3' * 16}"]
+    others = ["diary.new-0000000000000000", ".new-diary", f".new-{'4' * 16}"]  # the last is being written now
+    for name in (*killed, *others):
+        (folder / name).touch()
+        if name != others[-1]:
+            os.utime(folder / name, (0, 0))
+    vault.backups.create()
+    assert {path.name for path in folder.iterdir() if ".new-" in path.name} == set(others)

@@ -1,7 +1,9 @@
 """Sealed backups of the truth: consistent while others write, incremental by page, opened by the secrets of their day."""
 
+import re
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,6 +34,9 @@ SUFFIX = ".aicobackup"
 CHAIN_MAX = 30
 """How many backups may build on one another: a restore reads them all, and losing one loses those after it."""
 _PROGRESS_EVERY = 256
+_UNFINISHED = re.compile(rf"(\.|.+{re.escape(SUFFIX)}\.)new-[0-9a-f]{{16}}(\.new-[0-9a-f]{{16}}(-wal|-shm)?)?")
+_UNFINISHED_FOR_S = 24 * 3600
+"""A backup in the making that was not touched for so long was killed."""
 
 OnProgress = Callable[[int, int], object]
 """Called with pages done and pages in all."""
@@ -82,6 +87,7 @@ class Backups:
         copy_path = place / f".new-{secrets.token_hex(8)}"
         try:
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _sweep(place)
             parent = None if full else self._newest(place)
             self._connection.backup_to(copy_path)
             with PageCopy(copy_path, self._database_keys) as copy:
@@ -252,6 +258,15 @@ def _chain(newest: Path, keys: Keys) -> "list[BackupFile]":
             )
         chain.insert(0, read_backup(beside.pop(wanted), keys))
     return chain
+
+
+def _sweep(folder: Path) -> None:
+    """Delete what backups left behind that were killed: whole copies, with what was forgotten since, that nobody lists."""
+    before = time.time() - _UNFINISHED_FOR_S
+    for path in folder.glob("*.new-*"):
+        with suppress(OSError):
+            if _UNFINISHED.fullmatch(path.name) and path.lstat().st_mtime < before:
+                path.unlink()
 
 
 def _heads(folder: Path, keys: Keys) -> "list[tuple[Path, Head]]":
