@@ -15,6 +15,7 @@ LAYERS = {
     "aico": 99,  # the package itself loads its public names lazily
     "aico.errors": 0,
     "aico.clock": 0,
+    "aico.files": 0,
     "aico.settings": 0,
     "aico.configuration": 0,
     "aico.config_file": 0,

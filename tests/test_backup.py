@@ -1,5 +1,6 @@
 """Backups: whole, consistent, sealed, and never in anybody's way."""
 
+import os
 import random
 import threading
 from datetime import timedelta
@@ -276,3 +277,41 @@ def test_it_is_said_how_much_of_a_backup_was_forgotten_since(vault):
     vault.clock.move(timedelta(hours=1))
     gone = vault.memory.forget("mia", about="lighthouse")
     assert vault.backups.forgotten_since(made) == len(gone.messages) == 300
+
+
+@pytest.mark.parametrize("planted", [b"AICObkup\x02", b"AICObkup\x01\x00\x00\x00\x01XAICOstrm\x02" + bytes(34), None])
+def test_what_somebody_puts_among_the_backups_stops_neither_the_list_nor_the_next(vault, planted):
+    first = vault.backups.create()
+    place = first.path.with_name(f"zz{SUFFIX}")
+    place.write_bytes(planted) if planted is not None else os.mkfifo(place)
+    vault.clock.move(timedelta(hours=1))
+    second = vault.backups.create()
+    assert [one.id for one in vault.backups.list()] == [first.id, second.id]
+    assert vault.backups.prune(1) == []
+    with pytest.raises((FormatTooNew, Tampered)):
+        vault.backups.verify(place)
+
+
+def test_a_clock_that_was_set_back_does_not_make_the_newest_backup_the_oldest(vault, tmp_path):
+    first = vault.backups.create()
+    vault.clock.move(timedelta(days=-1))
+    vault.memory.record("mia", "one more", conversation="c")
+    second = vault.backups.create()
+    assert [one.id for one in vault.backups.list()] == [first.id, second.id]
+    assert vault.backups.prune(1) == []
+    assert vault.backups.create().parent == second.id
+    aico.restore(second.path, tmp_path / "restored", passphrase=PASSPHRASE)
+    assert "one more" in texts_in(tmp_path / "restored")
+
+
+def test_what_a_killed_backup_left_behind_is_gone_a_day_later_and_nothing_else(vault):
+    folder = vault.backups.create().path.parent
+    copy, inner = f".new-{'0' * 16}", f".new-{'1' * 16}.new-{'2' * 16}"
+    killed = [copy, inner, f"{inner}-wal", f"{inner}-shm", f"2026{SUFFIX}.new-{'3' * 16}"]
+    others = ["diary.new-0000000000000000", ".new-diary", f".new-{'4' * 16}"]  # the last is being written now
+    for name in (*killed, *others):
+        (folder / name).touch()
+        if name != others[-1]:
+            os.utime(folder / name, (0, 0))
+    vault.backups.create()
+    assert {path.name for path in folder.iterdir() if ".new-" in path.name} == set(others)

@@ -52,6 +52,8 @@ def test_a_table_describes_another_model(tmp_path):
         '[embedder]\nkind = "ollama"',
         '[embedder]\nkind = "ollama"\nmodel = "m"\napi_key = "secret"',
         '[embedder]\nkind = "openai"\nmodel = "m"',
+        "deep = " + "[" * 5000,
+        "deep = " + "{a = " * 5000,
     ],
 )
 def test_an_entry_that_cannot_be_is_refused_and_names_the_file(tmp_path, text):

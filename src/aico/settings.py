@@ -205,6 +205,8 @@ def parse_settings(text: str) -> Settings:
         found = msgspec.convert(tomllib.loads(text), _ConfigFile)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as exc:
         raise InvalidInput(f"{exc}; the vault was not touched") from exc
+    except RecursionError:
+        raise InvalidInput("it is nested too deeply; the vault was not touched") from None
     given: dict[str, Any] = {
         name: value for name in _ConfigFile.__struct_fields__ if (value := getattr(found, name)) is not None
     }

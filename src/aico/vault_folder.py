@@ -12,8 +12,9 @@ from aico.data.libsql import EncryptedLibSQLConnection
 from aico.data.libsql.pages import DatabaseKeys
 from aico.data.libsql.registry import SchemaRegistry
 from aico.errors import InvalidInput, KeyslotMissing, UnlockError, storage_error
+from aico.files import sync_folder
 from aico.security.keys import Passphrase
-from aico.security.keyslots import VaultFile, sync_folder
+from aico.security.keyslots import VaultFile
 from aico.settings import CONFIG_FILE, Settings
 
 VAULT_FILE, DATA_FOLDER, DATABASE = "vault.json", "data", "aico.db"

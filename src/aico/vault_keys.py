@@ -8,6 +8,7 @@ from pathlib import Path
 from aico.data.audit_log import Action, AuditLog
 from aico.data.libsql import LibSQLConnection
 from aico.data.row_ids import NaturalIds
+from aico.errors import StorageError
 from aico.security import keyring
 from aico.security.keys import NaturalKey, Passphrase, RootKey
 from aico.security.keyslots import Keyslot, SlotKind, VaultFile
@@ -54,8 +55,8 @@ class VaultKeys:
         """Let one more passphrase unlock the vault. Takes one key derivation. Raises InvalidInput."""
         new = Passphrase(passphrase)
         with self._changing() as current:
-            changed = current.with_passphrase(self._root, new, cost=self._cost)
-            self._replace(changed, Action.PASSPHRASE_ADDED, changed.keyslots[-1])
+            changed = current.before.with_passphrase(self._root, new, cost=self._cost)
+            self._replace(current, changed, Action.PASSPHRASE_ADDED, changed.keyslots[-1])
 
     def change_passphrase(self, old: str, new: str) -> None:
         """Put `new` in the place of `old`, which opens nothing afterwards. Other ways to unlock stay.
@@ -65,22 +66,22 @@ class VaultKeys:
         """
         leaving, arriving = Passphrase(old), Passphrase(new)
         with self._changing() as current:
-            changed = current.with_changed_passphrase(self._root, leaving, arriving, cost=self._cost)
-            self._replace(changed, Action.PASSPHRASE_CHANGED, changed.keyslots[-1])
+            changed = current.before.with_changed_passphrase(self._root, leaving, arriving, cost=self._cost)
+            self._replace(current, changed, Action.PASSPHRASE_CHANGED, changed.keyslots[-1])
 
     def add_recovery_phrase(self) -> str:
         """Make a recovery phrase of 24 words, which takes the place of an older one. Show it once, keep it nowhere."""
         with self._changing() as current:
-            changed, phrase = current.with_recovery_phrase(self._root)
-            self._replace(changed, Action.RECOVERY_PHRASE_MADE, changed.keyslots[-1])
+            changed, phrase = current.before.with_recovery_phrase(self._root)
+            self._replace(current, changed, Action.RECOVERY_PHRASE_MADE, changed.keyslots[-1])
         return phrase.reveal()
 
     def add_keyring(self) -> None:
         """Let this machine's keyring unlock the vault. Raises KeyringUnavailable; nothing is changed then."""
-        with self._changing() as before:
-            changed = before.with_keyring(self._root)
-            self._replace(changed, Action.KEYRING_ADDED, changed.keyslots[-1])
-        for entry in before.keyring_entries():
+        with self._changing() as current:
+            changed = current.before.with_keyring(self._root)
+            self._replace(current, changed, Action.KEYRING_ADDED, changed.keyslots[-1])
+        for entry in current.before.keyring_entries():
             keyring.forget_secret(entry)
 
     def remove(self, slot_id: str) -> None:
@@ -88,11 +89,11 @@ class VaultKeys:
 
         A keyring alone is not enough to stay: it is lost with its machine.
         """
-        with self._changing() as before:
-            left, removed = before.with_slot_removed(self._root, slot_id)
-            self._replace(left, Action.KEYSLOT_REMOVED, removed)
+        with self._changing() as current:
+            left, removed = current.before.with_slot_removed(self._root, slot_id)
+            self._replace(current, left, Action.KEYSLOT_REMOVED, removed)
         if removed.kind == "keyring":
-            keyring.forget_secret(before.keyring_entry(removed))
+            keyring.forget_secret(current.before.keyring_entry(removed))
 
     def adopt(self, naming_key: NaturalKey) -> None:
         """Name rows by the key of another vault, whose export is read back, if nothing here has a name yet.
@@ -102,18 +103,44 @@ class VaultKeys:
         with self._changing() as current:
             if any(self._connection.fetch_one(f"SELECT 1 FROM {table}") for table in ("users", "erasures")):
                 return
-            current.with_natural_key(self._root, naming_key).write(self._path)
-            self._natural_ids.adopt(naming_key)
+            current.after = current.before.with_natural_key(self._root, naming_key)
+            current.after.write(self._path)
+        self._natural_ids.adopt(naming_key)
 
     @contextmanager
-    def _changing(self) -> Iterator[VaultFile]:
-        """The file as it is now, while nobody else may change it. Raises Tampered if somebody else did before."""
-        with self._connection.transaction():
-            found = VaultFile.read(self._path)
-            found.verified(self._root)
-            yield found
+    def _changing(self) -> Iterator["_Change"]:
+        """The file as it is now, while nobody else may change it. Raises Tampered if somebody else did before.
 
-    def _replace(self, changed: VaultFile, action: Action, slot: Keyslot) -> None:
+        Where the entry cannot be committed, the file is put back: nobody has a recovery phrase that was never shown.
+        """
+        if self._connection.in_transaction:  # taken back with it, the entry would be missing
+            raise StorageError("keys change in a transaction of their own; nothing was changed", hint="end yours first")
+        change: _Change | None = None
+        try:
+            with self._connection.transaction():
+                change = _Change(VaultFile.read(self._path))
+                change.before.verified(self._root)
+                yield change
+        except BaseException:
+            if change is not None and change.after is not None:
+                self._take_back(change)
+            raise
+
+    def _replace(self, change: "_Change", changed: VaultFile, action: Action, slot: Keyslot) -> None:
         """Write the file last: whatever fails before it takes the entry back."""
         self._audit_log.append(action, subject_id=bytes.fromhex(slot.id))
+        change.after = changed
         changed.write(self._path)
+
+    def _take_back(self, change: "_Change") -> None:
+        with self._connection.transaction():  # it writes nothing, and keeps others from the file
+            if VaultFile.read(self._path) == change.after:
+                change.before.write(self._path)
+
+
+@dataclass(slots=True)
+class _Change:
+    """The file before a change, and after it, once there is one."""
+
+    before: VaultFile
+    after: VaultFile | None = None

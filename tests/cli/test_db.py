@@ -80,7 +80,8 @@ def test_a_query_answers_in_json_and_to_people(home: Path) -> None:
     assert text == "hello \x1b[2J there"
     assert len(bytes.fromhex(str(id_))) == 16
     assert isinstance(at, int)
-    shown = run("db", "query", "SELECT text, at, speaker FROM messages").stdout
+    shown = run("db", "query", 'SELECT text, at, speaker AS "who\x1b]0;is it\x07\x9b" FROM messages').stdout
+    assert not set("\x07\x9b") & set(shown)
     assert "\x1b" not in shown
     assert str(at) not in shown
     assert "1 row." in shown

@@ -114,7 +114,7 @@ def test_feedback_about_what_belongs_to_another_is_refused(vault):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"kind": "opinion"}, {"category": ""}, {"value": float("nan")}, {"value": True}, {"payload": [1]},
+        {"kind": "opinion"}, {"category": ""}, {"value": float("nan")}, {"value": True}, {"value": 10**400}, {"payload": [1]},
         {"payload": {"x": float("inf")}}, {"payload": {1: "x"}}, {"at": datetime(2026, 1, 1)},
         {"message": "a" * 32, "fact": "b" * 32},
     ],

@@ -365,3 +365,27 @@ def live(memory, verb, *given):
         memory.remember("zoë", given[0], category=given[1], confidence=given[2])
     else:
         memory.forget("zoë", conversation=given[0])
+
+
+def test_an_export_cannot_name_one_person_and_be_restored_into_the_memory_of_another(vault):
+    lines = exported(vault, "tom").splitlines()
+    header, planted = (
+        records(lines[0])[0],
+        next(one for one in records(b"\n".join(lines)) if one.get("kind") == "message"),
+    )
+    header["user"] = "eve"
+    planted |= {"id": "ab" * 16, "text": "Planted by Eve.", "position": 99}
+    del planted["source_id"]
+    hostile = b"\n".join([json.dumps(header).encode(), lines[1], json.dumps(planted).encode(), b""])
+    for user in (None, "eve"):
+        vault.import_(io.BytesIO(hostile), user, skip_bad=True)
+        assert [moment.text for moment in vault.memory.recent("tom", "c1")] == ["Somebody else's."]
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), 1 << 64, True, [], "1"], ids=lambda value: repr(value)[:8])
+def test_a_number_that_no_column_takes_is_a_bad_line_and_no_accident(vault, value):
+    hostile = [one | {"confidence": value} if one.get("kind") == "fact" else one for one in records(exported(vault))]
+    raw = b"\n".join(json.dumps(one).encode() for one in hostile)
+    with temporary_vault() as other:
+        report = other.import_(io.BytesIO(raw), skip_bad=True)
+        assert report.bad == [] if value == 1 << 64 else {bad.field for bad in report.bad} == {"confidence"}

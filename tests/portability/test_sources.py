@@ -180,3 +180,10 @@ def fuzzed(tmp_path_factory):
     zipped(path, {"conversations.json": chats(6, turns=3)}, zipfile.ZIP_STORED)
     with temporary_vault() as vault:
         yield vault, path.read_bytes(), path
+
+
+def test_an_archive_of_very_many_small_members_is_sorted_without_comparing_each_with_each(vault, tmp_path):
+    """25,000 of them took a minute when they were."""
+    files = {f"conversations-{number}.json": b"[]" for number in range(25_000)}
+    report = vault.import_(zipped(tmp_path / "many.zip", files, zipfile.ZIP_STORED), "mia", kind="chatgpt")
+    assert (report.added, dict(report.left_out)) == (0, {})

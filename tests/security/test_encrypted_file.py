@@ -182,3 +182,34 @@ def test_without_room_the_old_content_stays(tmp_path):
     done = run(write_without_room, str(tmp_path / "a"))
     assert (done.error, done.value) == (None, "DiskFull, then old")
     assert names(tmp_path) == ["a"]
+
+
+def fork_while_a_file_is_open(path: str, end: str) -> None:
+    file = EncryptedFile(path, "w", KEYS)
+    for piece in ("before the fork, ", "x" * 200_000):
+        child = os.fork()
+        if child == 0:
+            try:
+                file.write("of the child")
+                if end == "close":
+                    file.close()
+                elif end == "error":
+                    file.__exit__(ValueError, ValueError(), None)
+                else:
+                    file.flush()
+            except StorageError:
+                pass
+            finally:
+                del file
+                os._exit(0)
+        os.waitpid(child, 0)
+        file.write(piece)
+    file.close()
+    assert text_of(path) == "before the fork, " + "x" * 200_000
+
+
+@pytest.mark.parametrize("end", ["close", "error", "flush"])
+def test_a_forked_child_neither_ends_nor_writes_its_parents_file(tmp_path, end):
+    done = run(fork_while_a_file_is_open, str(tmp_path / "diary"), end)
+    assert done.error is None, done
+    assert names(tmp_path) == ["diary"]

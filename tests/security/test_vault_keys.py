@@ -79,6 +79,45 @@ def test_a_keyring_slot_that_cannot_be_written_leaves_the_one_before_working(fol
     assert done.error is None, done
 
 
+def make_a_phrase_without_room_for_its_entry(folder: str) -> None:
+    import resource
+    from pathlib import Path
+
+    with open_with(folder) as vault:
+        vault.memory.record("mia", "so that there is a log", conversation="c")
+        before = (Path(folder) / "vault.json").read_bytes()
+        room = (Path(folder) / "data" / "aico.db-wal").stat().st_size
+        assert room > len(before) * 3
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+        try:
+            vault.keys.add_recovery_phrase()
+            raise AssertionError("there was room")
+        except StorageError:
+            pass
+        assert (Path(folder) / "vault.json").read_bytes() == before
+        try:
+            vault.keys.change_passphrase(PASSPHRASE, "a better one")
+            raise AssertionError("there was room")
+        except StorageError:
+            pass
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        assert vault.audit_log.verify().intact
+        assert not [entry for entry in vault.audit_log.entries() if "phrase" in entry.action]
+    open_with(folder).close()
+
+
+def test_a_change_whose_entry_finds_no_room_leaves_the_ways_to_unlock_as_they_were(folder):
+    done = run(make_a_phrase_without_room_for_its_entry, str(folder))
+    assert done.error is None, done
+
+
+def test_keys_do_not_change_in_somebody_elses_transaction_which_may_be_taken_back(folder):
+    before = (folder / "vault.json").read_bytes()
+    with open_with(folder) as vault, pytest.raises(StorageError), vault.connection.transaction():
+        vault.keys.add_recovery_phrase()
+    assert (folder / "vault.json").read_bytes() == before
+
+
 @pytest.mark.parametrize("secret", [b"bytes", 5, "", "\ud800", ["list"]], ids=repr)
 def test_a_secret_that_is_no_text_is_invalid_input_and_makes_nothing(tmp_path, secret):
     with pytest.raises(InvalidInput):

@@ -4,16 +4,18 @@ The only module that opens a connection to a model. Nothing is sent anywhere unl
 """
 
 import json
+import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from typing import Any
 from urllib.parse import urlsplit
 
 from aico.errors import InvalidInput, ModelUnavailable
 
 ANSWER_MAX_BYTES = 64 * 1024 * 1024
+_READ_BYTES = 64 * 1024
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -30,9 +32,13 @@ class Endpoint:
     base_url: str
     api_key: str | None = field(default=None, repr=False)
     timeout_s: float = 60.0
+    """How long the server may be silent, and how long its answer may take from its first byte on."""
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.base_url)
+        try:
+            parts = urlsplit(self.base_url)
+        except ValueError:  # half a bracket
+            parts = urlsplit("")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InvalidInput("the address of a model endpoint begins with http:// or https://", field="base_url")
         if parts.username is not None or parts.password is not None:
@@ -54,7 +60,7 @@ class Endpoint:
         )
         try:
             with urllib.request.build_opener(_NoRedirects).open(request, timeout=self.timeout_s) as response:
-                raw = response.read(ANSWER_MAX_BYTES + 1)
+                raw = self._whole(response)
         except urllib.error.HTTPError as exc:
             exc.close()  # it holds the connection
             raise self._unavailable(f"answered with status {exc.code}") from None
@@ -66,6 +72,16 @@ class Endpoint:
             return json.loads(raw)
         except (ValueError, RecursionError):
             raise self._unavailable("answered with something that is not JSON") from None
+
+    def _whole(self, response: HTTPResponse) -> bytes:
+        """The answer, or a byte more than fits. A server that drips gets as long as one that is silent."""
+        parts, size, deadline = list[bytes](), 0, time.monotonic() + self.timeout_s
+        while size <= ANSWER_MAX_BYTES and (part := response.read1(_READ_BYTES)):
+            parts.append(part)
+            size += len(part)
+            if time.monotonic() > deadline:
+                raise TimeoutError
+        return b"".join(parts)
 
     def _authorization(self) -> dict[str, str]:
         return {} if self.api_key is None else {"Authorization": f"Bearer {self.api_key}"}

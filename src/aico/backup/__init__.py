@@ -1,7 +1,9 @@
 """Sealed backups of the truth: consistent while others write, incremental by page, opened by the secrets of their day."""
 
+import re
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,15 +26,19 @@ from aico.clock import Clock, from_us, to_us
 from aico.data.libsql import EncryptedLibSQLConnection
 from aico.data.libsql.page_copies import PageCopy
 from aico.data.libsql.pages import DatabaseKeys
-from aico.errors import AicoError, InvalidInput, NotFound, StorageError, Tampered, storage_error
+from aico.errors import AicoError, IntegrityError, InvalidInput, NotFound, StorageError, Tampered, storage_error
+from aico.files import sync_folder
 from aico.security.keys import Purpose
-from aico.security.keyslots import Unlocked, VaultFile, sync_folder
+from aico.security.keyslots import Unlocked, VaultFile
 from aico.vault_folder import DATA_FOLDER, DATABASE, VAULT_FILE
 
 SUFFIX = ".aicobackup"
 CHAIN_MAX = 30
 """How many backups may build on one another: a restore reads them all, and losing one loses those after it."""
 _PROGRESS_EVERY = 256
+_UNFINISHED = re.compile(rf"(\.|.+{re.escape(SUFFIX)}\.)new-[0-9a-f]{{16}}(\.new-[0-9a-f]{{16}}(-wal|-shm)?)?")
+_UNFINISHED_FOR_S = 24 * 3600
+"""A backup in the making that was not touched for so long was killed."""
 
 OnProgress = Callable[[int, int], object]
 """Called with pages done and pages in all."""
@@ -83,6 +89,7 @@ class Backups:
         copy_path = place / f".new-{secrets.token_hex(8)}"
         try:
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _sweep(place)
             parent = None if full else self._newest(place)
             self._connection.backup_to(copy_path)
             with PageCopy(copy_path, self._database_keys) as copy:
@@ -255,13 +262,34 @@ def _chain(newest: Path, keys: Keys) -> "list[BackupFile]":
     return chain
 
 
+def _sweep(folder: Path) -> None:
+    """Delete what backups left behind that were killed: whole copies, with what was forgotten since, that nobody lists."""
+    before = time.time() - _UNFINISHED_FOR_S
+    for path in folder.glob("*.new-*"):
+        with suppress(OSError):
+            if _UNFINISHED.fullmatch(path.name) and path.lstat().st_mtime < before:
+                path.unlink()
+
+
 def _heads(folder: Path, keys: Keys) -> "list[tuple[Path, Head]]":
     """The backups in a folder that these keys open, oldest first."""
     found = []
     for path in sorted(folder.glob(f"*{SUFFIX}")):
-        with suppress(StorageError, Tampered, NotFound):
+        with suppress(StorageError, IntegrityError, NotFound):
             found.append((path, read_head(path, keys)))
-    return sorted(found, key=lambda one: (one[1].created_us, one[1].chain))
+    by_id = {head.id: head for _, head in found}
+    return sorted(found, key=lambda one: (_newest_us(one[1], by_id), one[1].chain))
+
+
+def _newest_us(head: "Head", beside: "dict[str, Head]") -> int:
+    """When a backup was made, and never before one that it builds on: the clock may have been set back in between."""
+    newest_us = head.created_us
+    for _ in range(CHAIN_MAX):
+        if head.parent is None or head.parent not in beside:
+            break
+        head = beside[head.parent]
+        newest_us = max(newest_us, head.created_us)
+    return newest_us
 
 
 def _info(path: Path, head: Head) -> BackupInfo:

@@ -16,6 +16,7 @@ import hashlib
 import io
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,9 +27,10 @@ import msgspec
 
 from aico.data.libsql.page_copies import PAGE_OVERHEAD_BYTES
 from aico.errors import FormatTooNew, InvalidInput, NotFound, Tampered, storage_error
+from aico.files import place_new_file, sync_folder
 from aico.security.envelope import Place
 from aico.security.keys import ValueKey
-from aico.security.keyslots import LARGEST_FILE_BYTES, sync_folder
+from aico.security.keyslots import LARGEST_FILE_BYTES
 from aico.security.stream import CHUNK_BYTES, SealedReader, SealedWriter
 
 MAGIC, VERSION = b"AICObkup", 1
@@ -109,7 +111,7 @@ def write_backup(
             sealed.finish()
             target.flush()
             os.fsync(target.fileno())
-        os.link(fresh, path)
+        place_new_file(fresh, path)
         sync_folder(path.parent)
     except FileExistsError:
         raise InvalidInput(f"{path} exists; a backup never overwrites", hint="name another file") from None
@@ -152,12 +154,15 @@ def _opened(path: Path, keys: Keys) -> Iterator[BinaryIO]:
 @contextmanager
 def _readable_file(path: Path) -> Iterator[BinaryIO]:
     try:
-        file = path.open("rb")
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe in its place must not keep us
     except FileNotFoundError:
         raise NotFound(f"there is no backup {path}", hint="`aico backup list` shows what there is") from None
     except OSError as exc:
         raise storage_error(exc, path, "nothing was changed") from exc
-    with file:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _tampered(path)
+    with os.fdopen(descriptor, "rb") as file:
         yield file
 
 

@@ -378,7 +378,7 @@ def _show_table(columns: "Iterable[str]", rows: "Iterable[Iterable[object]]") ->
     from rich import box
     from rich.table import Table
 
-    table = Table(*columns, box=box.SIMPLE_HEAD)
+    table = Table(*map(printable, columns), box=box.SIMPLE_HEAD)
     for row in rows:
         table.add_row(*(printable(str(value)) for value in row))
     console().print(table)

@@ -4,7 +4,6 @@ This device's id lies in a file beside vault.json, never in the database: a back
 another device. It is random and tells nothing.
 """
 
-import os
 import platform
 import secrets
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from aico.data.libsql import LibSQLConnection, Row
 from aico.data.limits import checked_label, checked_name
 from aico.data.row_ids import ID_BYTES, parsed_id
 from aico.errors import NotFound, Tampered, storage_error
+from aico.files import place_new_file
 
 DEVICE_FILE = "device"
 
@@ -131,7 +131,7 @@ class DeviceRepository:
         fresh.touch(mode=0o600)
         try:
             fresh.write_text(secrets.token_bytes(ID_BYTES).hex() + "\n", encoding="ascii")
-            os.link(fresh, self._file)
+            place_new_file(fresh, self._file)
         except FileExistsError:
             pass
         finally:

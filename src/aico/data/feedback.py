@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from math import isfinite
+from sys import float_info
 
 from aico.clock import IdSource, from_us, to_us
 from aico.data.json_values import JsonObject, checked_json_object, read_json
@@ -217,7 +217,7 @@ def _check_kind(kind: str) -> None:
 def _checked_value(value: float | None) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= float_info.max:
         raise InvalidInput("value is not a finite number; nothing was written", field="value")
     return float(value)
 

@@ -5,6 +5,7 @@ is exported without a word here. docs/export-format.md documents every line that
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NewType
@@ -217,7 +218,8 @@ class Table:
         if column.declared == "INTEGER" and isinstance(given, int) and -(1 << 63) <= given < 1 << 63:
             return int(given)
         if column.declared == "REAL" and isinstance(given, int | float) and not isinstance(given, bool):
-            return float(given)
+            with suppress(OverflowError):
+                return float(given)
         raise InvalidInput(f"it is not what {column.declared} takes", field=column.key)
 
 

@@ -206,10 +206,13 @@ class _Restoring:
                 self.report.by_kind[table.kind.name] += 1
 
     def _settle_user(self, row: RowValues) -> None:
-        """An export may claim any id: it is believed only where this vault gives that very id to that very name."""
+        """An export may claim any id: it is believed only where this vault gives that very id to the name it is for.
+
+        Whoever has an export knows the naming key, and with it the id of anybody else in the vault.
+        """
         generation = row["generation"]
         named = isinstance(generation, int) and self.natural_ids.user(str(row["name"]), generation) == row["id"]
-        self.same_ids = named and not self.renaming
+        self.same_ids = named and row["name"] == checked_name(self.user, field="user") and not self.renaming
         known = self.users.find(self.user)
         if self.same_ids and (known is None or known == row["id"]):
             self.user_id = bytes(row["id"]) if isinstance(row["id"], bytes) else b""

@@ -235,7 +235,8 @@ def _chosen(files: Iterable[Part]) -> Source:
             "there are no conversations in it: no conversations.json, no JSON Lines; nothing was imported",
             hint="give the export as the product sent it",
         )
-    left_out = Counter(_kind_of_file(part.name) for part in every if part not in chats)
+    taken = {id(part) for part in chats}
+    left_out = Counter(_kind_of_file(part.name) for part in every if id(part) not in taken)
     return Source(sorted(chats, key=lambda part: part.name), left_out)
 
 

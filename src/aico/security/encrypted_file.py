@@ -14,10 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, BinaryIO, Protocol, Self
 
-from aico.errors import InvalidInput, NotFound, storage_error
+from aico.errors import InvalidInput, NotFound, StorageError, storage_error
+from aico.files import sync_folder
 from aico.security.envelope import Place
 from aico.security.keys import ValueKey
-from aico.security.keyslots import sync_folder
 from aico.security.stream import CHUNK_BYTES, SealedReader, SealedWriter, open_stream
 
 MODES = ("r", "w", "a", "rb", "wb", "ab")
@@ -175,10 +175,11 @@ class _Replacement(io.RawIOBase):
 
     def __init__(self, path: Path, keys: dict[int, ValueKey], place: Place) -> None:
         self._path, self._fresh = path, path.with_name(f"{path.name}.new-{secrets.token_hex(8)}")
-        self._discarded = False
+        self._discarded, self._process = False, os.getpid()
         try:
             self._target = os.fdopen(os.open(self._fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
             self._sealed = SealedWriter(self._target, keys=keys, bound_to=place)
+            self._target.flush()
         except OSError as exc:
             raise self._error(exc) from exc
 
@@ -189,15 +190,22 @@ class _Replacement(io.RawIOBase):
         return self._sealed.size
 
     def write(self, data: Any) -> int:  # any buffer of bytes
-        if self._discarded:
+        if self._discarded or self._is_inherited():
             return len(data)  # what the layers above still held
         try:
-            return self._sealed.write(data)
+            size = self._sealed.write(data)
+            self._target.flush()  # a child that is forked inherits nothing that it would write once more
+            return size
         except OSError as exc:
             raise self._error(exc) from exc
 
     def take_the_place(self) -> None:
         """Be the file's content from now on, for good."""
+        if self._is_inherited():
+            raise StorageError(
+                "this process was forked after the file was opened; the parent goes on with it, nothing was written",
+                hint="open the file in the child, after the fork",
+            )
         try:
             self._sealed.finish()
             self._target.flush()
@@ -208,13 +216,19 @@ class _Replacement(io.RawIOBase):
             raise self._error(exc) from exc
 
     def discard(self) -> None:
-        """Be nothing, unless it took its place before. May be called twice."""
+        """Be nothing, unless it took its place before. May be called twice. In a forked child the parent's file stays."""
+        if self._is_inherited():
+            return
         self._discarded = True
         self._fresh.unlink(missing_ok=True)
         try:
             self._target.close()
         except OSError:
             return  # it could not write the rest of what nobody wants
+
+    def _is_inherited(self) -> bool:
+        """Whether this is a forked child: two who seal with one counter would give the key away."""
+        return os.getpid() != self._process
 
     def _error(self, exc: OSError) -> Exception:
         return storage_error(exc, self._path, "it is as it was")

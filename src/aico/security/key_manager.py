@@ -44,7 +44,7 @@ class AICOKeyManager:
             raise InvalidInput(f"{self.path} exists; nothing was changed", hint="authenticate, or change_password")
         vault_file, unlocked = VaultFile.new(Passphrase(password), cost=self._cost)
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        vault_file.write(self.path)
+        vault_file.write_new(self.path)
         self._unlocked = unlocked
         return unlocked.root
 

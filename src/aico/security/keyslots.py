@@ -18,10 +18,12 @@ from aico.errors import (
     InvalidInput,
     KeyslotMissing,
     NotFound,
+    StorageError,
     Tampered,
     WrongPassphrase,
     storage_error,
 )
+from aico.files import place_new_file, sync_folder
 from aico.security import keyring
 from aico.security.envelope import Place, Sealer
 from aico.security.kdf import SALT_BYTES, derive_key_encryption_key
@@ -104,13 +106,25 @@ class VaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def write(self, path: Path) -> None:
         """Replace the file whole; a crash leaves the old one or the new one. Raises DiskFull or StorageError."""
+        self._write(path, lambda fresh: fresh.replace(path))
+
+    def write_new(self, path: Path) -> None:
+        """Write the first file there is. Raises InvalidInput if there is one, DiskFull or StorageError."""
+        try:
+            self._write(path, lambda fresh: place_new_file(fresh, path))
+        except StorageError as exc:
+            if isinstance(exc.__cause__, FileExistsError):
+                raise InvalidInput(f"{path} exists; nothing was changed", hint="unlock it instead") from None
+            raise
+
+    def _write(self, path: Path, give_the_name: Callable[[Path], object]) -> None:
         fresh = path.with_name(f"{path.name}.new-{secrets.token_hex(8)}")
         try:
             with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
-            fresh.replace(path)
+            give_the_name(fresh)
             sync_folder(path.parent)
         except OSError as exc:
             raise storage_error(exc, path, "it is as it was") from exc
@@ -298,15 +312,6 @@ def _read_regular_file(path: Path) -> bytes:
             raise _damaged(path)
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read(LARGEST_FILE_BYTES + 1)
-    finally:
-        os.close(descriptor)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable: a rename or link lasts only once its folder was synced."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

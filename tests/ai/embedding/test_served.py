@@ -1,13 +1,16 @@
 """Models behind an address: what is sent, and that no answer is believed unseen."""
 
 import math
+import socket
+import threading
+from contextlib import suppress
 
 import numpy as np
 import pytest
 
 from aico.ai.embedding.served import OllamaEmbedder, OpenAIEmbedder
 from aico.ai.endpoint import Endpoint
-from aico.errors import ModelUnavailable
+from aico.errors import InvalidInput, ModelUnavailable
 
 
 def vector_of(text: str) -> list[float]:
@@ -103,3 +106,39 @@ def test_a_failing_server_makes_the_model_unavailable_and_tells_no_text(kind, an
     told = f"{raised.value} {raised.value.hint} {raised.value.__cause__}"
     assert "diary" not in told
     assert "a key" not in told
+
+
+@pytest.mark.parametrize(
+    "index", [math.inf, -math.inf, math.nan, "x", None, 10**400], ids=lambda index: repr(index)[:8]
+)
+def test_a_place_in_the_answer_that_is_none_is_unavailable_and_no_accident(server, index):
+    server.answer = lambda _: {"data": [{"index": index, "embedding": [1.0, 2.0]}]}
+    with pytest.raises(ModelUnavailable):
+        embedder_for("openai", server).embed(["x"])
+
+
+def test_a_server_that_drips_its_answer_gets_no_longer_than_one_that_is_silent():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        ended = threading.Event()
+
+        def drip() -> None:
+            asked, _ = listening.accept()
+            with asked, suppress(OSError):
+                asked.recv(65536)
+                asked.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+                while not ended.wait(0.02):
+                    asked.sendall(b" ")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        try:
+            with pytest.raises(ModelUnavailable, match="TimeoutError"):
+                Endpoint(f"http://127.0.0.1:{listening.getsockname()[1]}", timeout_s=0.2).post("x", {})
+        finally:
+            ended.set()
+            thread.join()
+
+
+def test_an_address_with_half_a_bracket_is_no_address():
+    with pytest.raises(InvalidInput):
+        Endpoint("http://[::1")

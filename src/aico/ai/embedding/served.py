@@ -73,5 +73,5 @@ class OpenAIEmbedder(_Served):
         try:  # the order is not promised: each vector says which text it belongs to
             by_text = {int(item["index"]): item["embedding"] for item in answer["data"]}
             return [by_text[position] for position in range(len(by_text))]
-        except (TypeError, KeyError, ValueError, AttributeError):
+        except (TypeError, KeyError, ValueError, AttributeError, OverflowError):
             raise unusable(self.id, "something else than a list of vectors") from None

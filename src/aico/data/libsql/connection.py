@@ -35,6 +35,7 @@ from aico.data.libsql.sealed_vfs import SealedVFS, connect, create_database
 from aico.data.libsql.turn import Turn
 from aico.data.libsql.write_side import WriteSide, closed
 from aico.errors import Busy, InvalidInput, MissingExtra, NotFound, StorageError, Tampered
+from aico.files import place_new_file
 from aico.security.keys import DatabaseKey
 
 Value = None | int | float | str | bytes
@@ -294,7 +295,7 @@ class LibSQLConnection:
                         backup.step(-1)
                 finally:
                     copy.close()
-                os.link(fresh, place)
+                place_new_file(fresh, place)
             finally:
                 for leftover in ("", "-wal", "-shm"):
                     Path(f"{fresh}{leftover}").unlink(missing_ok=True)

@@ -12,7 +12,6 @@ holds an unkeyed checksum of the plain page, with which a guess at the page coul
 `docs/format.md` says the same byte by byte.
 """
 
-import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +22,7 @@ import apsw
 
 from aico.data.libsql.pages import SALT_BYTES, SESSION_BYTES, TRAILER_BYTES, DatabaseKeys, NotSealed, PageCipher
 from aico.data.libsql.temporary import TemporaryFile
+from aico.files import place_new_file
 
 PAGE_SIZE = 4096
 """Bytes. One durable record costs least at 4 KiB (docs/decisions/0001)."""
@@ -295,7 +295,7 @@ def create_database(path: Path, vfs: SealedVFS | None) -> None:
         finally:
             connection.close()
         with suppress(FileExistsError):
-            os.link(fresh, path)
+            place_new_file(fresh, path)
     finally:
         fresh.unlink(missing_ok=True)
 

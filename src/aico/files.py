@@ -1,0 +1,32 @@
+"""Files that appear whole, under a name nobody had: what vault, store and backups make."""
+
+import errno
+import os
+from pathlib import Path
+
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+"""What a file system without hard links answers, such as that of a memory stick."""
+
+
+def place_new_file(fresh: Path, place: Path) -> None:
+    """Give a finished file its name, in one step. Raises FileExistsError if the name is taken; `fresh` may stay behind.
+
+    Where there are no hard links the look and the step are two: another process's file of the same instant may be lost.
+    """
+    try:
+        os.link(fresh, place)
+    except OSError as exc:
+        if exc.errno not in _NO_LINKS:
+            raise
+        if place.exists() or place.is_symlink():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(place)) from None
+        fresh.rename(place)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable: a rename or link lasts only once its folder was synced."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
