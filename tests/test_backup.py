@@ -9,6 +9,7 @@ import pytest
 
 import aico
 from aico.backup import CHAIN_MAX, SUFFIX
+from aico.data.audit_log import Action
 from aico.data.libsql.page_copies import PageCopy
 from aico.data.libsql.pages import DatabaseKeys
 from aico.errors import AicoError, FormatTooNew, InvalidInput, NotFound, StorageError, Tampered, WrongPassphrase
@@ -276,3 +277,13 @@ def test_it_is_said_how_much_of_a_backup_was_forgotten_since(vault):
     vault.clock.move(timedelta(hours=1))
     gone = vault.memory.forget("mia", about="lighthouse")
     assert vault.backups.forgotten_since(made) == len(gone.messages) == 300
+
+
+def test_the_audit_log_names_the_backup_that_was_made_and_the_one_a_vault_came_from(vault, tmp_path):
+    made = vault.backups.create()
+    [entry] = vault.audit_log.entries(action=Action.BACKED_UP)
+    assert (entry.subject_id, entry.counts) == (made.id, {"pages": made.pages})
+    aico.restore(made.path, tmp_path / "restored", passphrase=PASSPHRASE)
+    with open_in(tmp_path / "restored") as restored:
+        assert [(entry.action, entry.subject_id) for entry in restored.audit_log.entries()] == [("restored", made.id)]
+        assert restored.audit_log.verify().intact

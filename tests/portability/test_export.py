@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import aico
+from aico.data.audit_log import Action
 from aico.data.libsql.registry import SchemaRegistry
 from aico.errors import FormatTooNew, InvalidInput, NotFound
 from aico.portability.records import KINDS, NOT_EXPORTED
@@ -365,3 +366,12 @@ def live(memory, verb, *given):
         memory.remember("zoë", given[0], category=given[1], confidence=given[2])
     else:
         memory.forget("zoë", conversation=given[0])
+
+
+def test_the_audit_log_says_that_somebody_was_exported_and_nothing_of_what_was(vault):
+    exported(vault)
+    exported(vault, format="markdown")
+    with pytest.raises(NotFound):
+        exported(vault, "nobody")
+    entries = vault.audit_log.entries(action=Action.EXPORTED)
+    assert [entry.user_id for entry in entries] == [vault.users.find("mia").hex()] * 2
