@@ -365,6 +365,8 @@ class Vault:
             self.folder,
             keyslots=self.keys.slots(),
             connection=self.connection,
+            plugins=self.plugins,
+            audit_log=self.audit_log,
             views=self.views,
             embeddings=self.embeddings.status(),
         )
