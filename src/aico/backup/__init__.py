@@ -58,6 +58,10 @@ class Backups:
     """The backups of one open vault, in the vault's own folder or in any other; the audit log names each one made.
 
     Any thread may use it.
+
+    >>> made = vault.backups.create()
+    >>> vault.backups.verify(made.path) == made == vault.backups.list()[-1]
+    True
     """
 
     def __init__(

@@ -36,7 +36,13 @@ class Device:
 
 
 class DeviceRepository:
-    """The devices of a vault; which come and go is in the audit log. Any thread may use it."""
+    """The devices of a vault; which come and go is in the audit log. Any thread may use it.
+
+    >>> phone = vault.devices.register("phone", device_type="phone")
+    >>> vault.devices.deactivate(phone.id)
+    >>> [(device.name, device.is_active) for device in vault.devices.list()]
+    [('phone', False)]
+    """
 
     def __init__(self, connection: LibSQLConnection, *, folder: Path, ids: IdSource, audit_log: AuditLog) -> None:
         self._connection, self._file, self._ids = connection, folder / DEVICE_FILE, ids
