@@ -41,6 +41,9 @@ SMALL = 100
 GROWTH_MAX = 2.0
 REPEATS = 200
 BATCH = 10_000
+MINUTE = timedelta(minutes=1)
+SUBSYSTEMS = ("voice", "memory", "calendar", "network")
+CATEGORIES = 20
 START = datetime(2016, 1, 1, tzinfo=UTC)
 WORDS = [
     "garden",
@@ -90,6 +93,23 @@ def _any_conversation(filled: Filled, draw: random.Random) -> str:
     return _conversation(draw.randrange(filled.messages))
 
 
+def _category(number: int) -> str:
+    return f"category {number % CATEGORIES}"
+
+
+def _tag(number: int) -> str:
+    """Of a thousand facts in a row every twentieth has the same tag: a person tags a few dozen alike."""
+    return f"tag {number // 1_000}"
+
+
+def _logged(number: int) -> datetime:
+    return START + timedelta(seconds=number)
+
+
+def _any_log(filled: Filled, draw: random.Random) -> datetime:
+    return _logged(draw.randrange(filled.logs))
+
+
 QUESTIONS = (
     Question("last 20 messages", lambda v, f, d: v.memory.recent(USER, _any_conversation(f, d), limit=20)),
     Question("a page of a conversation", lambda v, f, d: v.conversations.messages(USER, _any_conversation(f, d), limit=50)),
@@ -98,6 +118,13 @@ QUESTIONS = (
     Question("a repeated message", lambda v, f, d: _record(v, d.randrange(f.messages))),
     Question("a message by its id", lambda v, f, d: v.memory.forget(USER, id=d.choice(f.message_ids), preview=True)),
     Question("a fact by its id", lambda v, f, d: v.memory.forget(USER, id=d.choice(f.fact_ids), preview=True)),
+    Question("last 50 facts", lambda v, f, d: v.facts.list(USER, limit=50)),
+    Question("ten facts of a category", lambda v, f, d: v.facts.list(USER, category=_category(d.randrange(f.facts)), limit=10)),
+    Question("ten facts with a tag", lambda v, f, d: v.facts.list(USER, tag=_tag(d.randrange(f.facts)), limit=10)),
+    Question("last 50 log lines", lambda v, f, d: v.logs.query_logs()),
+    Question("last 50 errors", lambda v, f, d: v.logs.query_logs(level="ERROR")),
+    Question("last 50 lines of a part", lambda v, f, d: v.logs.query_logs(subsystem=d.choice(SUBSYSTEMS))),
+    Question("a minute of the log", lambda v, f, d: v.logs.query_logs(since=(at := _any_log(f, d)), until=at + MINUTE)),
     Question("one log entry", lambda v, f, d: v.logs.get_log(d.choice(f.log_ids))),
     Question("last 50 feedback events", lambda v, f, d: v.feedback.list(USER, limit=50)),
     Question("feedback about a message", lambda v, f, d: v.feedback.list(USER, about=d.choice(f.message_ids))),
@@ -233,7 +260,9 @@ def _add_messages(vault: aico.Vault, filled: Filled, numbers: range) -> None:
 
 def _add_facts(vault: aico.Vault, filled: Filled, numbers: Iterable[int], draw: random.Random) -> None:
     with vault.connection.transaction():
-        ids = [vault.memory.remember(USER, f"{_text(draw)} {number}") for number in numbers]
+        ids = [vault.memory.remember(USER, f"{_text(draw)} {number}", category=_category(number)) for number in numbers]
+        for number, fact in list(zip(numbers, ids, strict=True))[::20]:
+            vault.facts.tag(USER, fact, _tag(number))
     filled.fact_ids += ids[::97]
 
 
@@ -241,7 +270,10 @@ def _add_logs(vault: aico.Vault, filled: Filled, numbers: Iterable[int], draw: r
     with vault.connection.transaction():
         ids = [
             vault.logs.insert_log(
-                level="INFO", message="a line of the log", timestamp=START + timedelta(seconds=number)
+                level="INFO" if number % 20 else "ERROR",
+                subsystem=SUBSYSTEMS[number % len(SUBSYSTEMS)],
+                message="a line of the log",
+                timestamp=_logged(number),
             )
             for number in numbers
         ]

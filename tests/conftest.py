@@ -21,6 +21,12 @@ def _by_words_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AICO_EMBEDDER", "none")
 
 
+@pytest.fixture
+def cron() -> None:
+    """What reads cron expressions is an extra: a test that needs it asks for this."""
+    pytest.importorskip("cronsim", reason="cron schedules need the extra aico[tasks]")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """`.ci/run` installs every extra and engine, and sets AICO_NO_SKIPS: a skip there is a failure."""

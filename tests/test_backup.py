@@ -10,6 +10,7 @@ import pytest
 
 import aico
 from aico.backup import CHAIN_MAX, SUFFIX
+from aico.data.audit_log import Action
 from aico.data.libsql.page_copies import PageCopy
 from aico.data.libsql.pages import DatabaseKeys
 from aico.errors import AicoError, FormatTooNew, InvalidInput, NotFound, StorageError, Tampered, WrongPassphrase
@@ -315,3 +316,13 @@ def test_what_a_killed_backup_left_behind_is_gone_a_day_later_and_nothing_else(v
             os.utime(folder / name, (0, 0))
     vault.backups.create()
     assert {path.name for path in folder.iterdir() if ".new-" in path.name} == set(others)
+
+
+def test_the_audit_log_names_the_backup_that_was_made_and_the_one_a_vault_came_from(vault, tmp_path):
+    made = vault.backups.create()
+    [entry] = vault.audit_log.entries(action=Action.BACKED_UP)
+    assert (entry.subject_id, entry.counts) == (made.id, {"pages": made.pages})
+    aico.restore(made.path, tmp_path / "restored", passphrase=PASSPHRASE)
+    with open_in(tmp_path / "restored") as restored:
+        assert [(entry.action, entry.subject_id) for entry in restored.audit_log.entries()] == [("restored", made.id)]
+        assert restored.audit_log.verify().intact

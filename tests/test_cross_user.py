@@ -60,3 +60,124 @@ class Histories(RuleBasedStateMachine):
 
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)
+
+
+class Repositories(RuleBasedStateMachine):
+    """Two people of one vault: whatever either keeps anywhere, every read of the other's is as if it were not there."""
+
+    PEOPLE = ("nell", "otto")
+    WHO = st.sampled_from(PEOPLE)
+
+    def __init__(self):
+        super().__init__()
+        self._opened = temporary_vault()
+        self.vault = self._opened.__enter__()
+        self.ids = {name: self.vault.users.create_user(name).id for name in self.PEOPLE}
+        self.messages: dict[str, list[str]] = {name: [] for name in self.PEOPLE}
+        self.facts: dict[str, list[str]] = {name: [] for name in self.PEOPLE}
+        self.events: dict[str, list[str]] = {name: [] for name in self.PEOPLE}
+        self.logins: dict[str, list[str]] = {name: [] for name in self.PEOPLE}
+        self.live: dict[str, list[str]] = {name: [] for name in self.PEOPLE}
+        self.lines: dict[str, list[int]] = {name: [] for name in self.PEOPLE}
+        self.values: dict[str, dict[str, str]] = {name: {} for name in self.PEOPLE}
+
+    @rule(user=WHO, text=WORDS, tagged=st.booleans())
+    def record_a_message(self, user, text, tagged):
+        message = self.vault.memory.record(user, text, conversation="c")
+        self.messages[user].append(message)
+        if tagged:
+            self.vault.album.tag(user, message, f"of {user}")
+
+    @rule(user=WHO, text=WORDS)
+    def remember_a_fact(self, user, text):
+        fact = self.vault.memory.remember(user, text, category=f"of {user}")
+        if fact not in self.facts[user]:
+            self.facts[user].append(fact)
+
+    @rule(user=WHO, is_sensitive=st.booleans())
+    def give_feedback(self, user, is_sensitive):
+        self.events[user].append(self.vault.feedback.record(user, "signal", f"of {user}", is_sensitive=is_sensitive))
+
+    @rule(user=WHO, key=st.sampled_from(["tone", "size"]))
+    def set_a_preference(self, user, key):
+        self.vault.preferences.set(user, key, user)
+        self.values[user][key] = user
+
+    @rule(user=WHO)
+    def log_in(self, user):
+        self.logins[user].append(self.vault.sessions.create_session(self.ids[user]).session.id)
+
+    @rule(user=WHO)
+    def begin_a_live_conversation(self, user):
+        if self.messages[user] and not self.live[user]:
+            self.live[user].append(self.vault.live_sessions.start(user, "c"))
+
+    @rule(user=WHO)
+    def write_to_the_log(self, user):
+        line = self.vault.logs.insert_log(level="INFO", message="something", user_id=self.ids[user])
+        self.lines[user].append(line)
+
+    @rule(user=WHO)
+    def reach_for_what_belongs_to_the_other(self, user):
+        [other] = set(self.PEOPLE) - {user}
+        for id_ in self.messages[other][-1:]:
+            reads = (self.vault.album.get, lambda *a: self.vault.conversations.edit(*a, "x"), self.vault.album.tag)
+            for read in reads:
+                with pytest.raises(NotFound):
+                    read(user, id_, *(["mine"] if read is self.vault.album.tag else []))
+            assert self.vault.album.list_of(user, [id_]) == []
+            with pytest.raises(NotFound):
+                self.vault.feedback.record(user, "signal", "x", message=id_)
+        for id_ in self.facts[other][-1:]:
+            for read in (self.vault.facts.get, self.vault.facts.history, self.vault.facts.retract):
+                with pytest.raises(NotFound):
+                    read(user, id_)
+        for id_ in self.events[other][-1:]:
+            with pytest.raises(NotFound):
+                self.vault.feedback.delete(user, id_)
+        for id_ in self.live[other]:
+            with pytest.raises(NotFound):
+                self.vault.live_sessions.heartbeat(user, id_)
+
+    @invariant()
+    def every_list_holds_all_of_ones_own_and_nothing_else(self):
+        vault = self.vault
+        for user in self.PEOPLE:
+            [other] = set(self.PEOPLE) - {user}
+            mine = self.messages[user]
+            assert {one.id for one in vault.album.messages(user, limit=500)} == set(mine)
+            assert {one.id for one in vault.conversations.messages(user, "c", limit=500)} == set(mine)
+            assert [one.messages for one in vault.conversations.list(user)] == ([len(mine)] if mine else [])
+            assert vault.album.messages(user, tag=f"of {other}") == []
+            assert {tag.name for tag in vault.album.tags(user)} <= {f"of {user}"}
+            assert sum(day.messages for day in vault.album.timeline(user)) == len(mine)
+            assert {fact.id for fact in vault.facts.list(user, limit=500)} == set(self.facts[user])
+            assert vault.facts.list(user, category=f"of {other}") == []
+            assert {one.name for one in vault.facts.categories(user)} <= {f"of {user}"}
+            assert vault.facts.count(user) == len(self.facts[user])
+            assert {event.id for event in vault.feedback.list(user, limit=500)} == set(self.events[user])
+            assert sum(stat.count for stat in vault.feedback.stats(user)) == len(self.events[user])
+            assert {one.key: one.value for one in vault.preferences.list(user)} == self.values[user]
+            assert {one.id for one in vault.sessions.get_user_sessions(self.ids[user])} == set(self.logins[user])
+            assert [one.id for one in vault.live_sessions.list_live(user)] == self.live[user]
+            found = vault.logs.query_logs(user_id=self.ids[user], limit=None)
+            assert {line.id for line in found} == set(self.lines[user])
+            entries = vault.audit_log.entries(user_id=self.ids[user])
+            assert sum(entry.action == "session created" for entry in entries) == len(self.logins[user])
+
+    def teardown(self):
+        self._opened.__exit__(None, None, None)
+
+
+TestRepositories = Repositories.TestCase
+TestRepositories.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
+
+
+def test_forgetting_everything_of_one_person_leaves_the_tasks_of_another():
+    with temporary_vault() as vault:
+        for user in ("nell", "otto"):
+            vault.memory.record(user, "Ask me tomorrow.", conversation="c")
+            vault.tasks.add(f"ask {user}", action="ask", schedule="every 2h", user=user)
+        vault.memory.forget("nell", everything=True)
+        asked = {task.name for task in vault.tasks.list() if task.action == "ask"}
+        assert asked == {"ask otto"}

@@ -60,6 +60,7 @@ def test_a_task_runs_when_it_is_due_and_not_before(vault, clock, runs):
     assert vault.tasks.get("my task").next_run_at == START + 20 * MINUTE
 
 
+@pytest.mark.usefixtures("cron")
 def test_missed_runs_are_made_up_for_by_one(vault, clock, runs):
     vault.tasks.add("my hours", action="note", schedule="every 1h")
     vault.tasks.add("my nights", action="note", schedule="cron 0 3 * * * Europe/Lisbon")
@@ -175,6 +176,7 @@ def test_a_task_whose_action_is_not_here_is_left_to_others(vault, clock, runs):
         vault.tasks.run("my other task")
 
 
+@pytest.mark.usefixtures("cron")
 def test_without_its_package_a_cron_task_is_left_to_others_and_the_rest_goes_on(vault, clock, runs, monkeypatch):
     vault.tasks.add("my nights", action="note", schedule="cron 0 3 * * *")
     vault.tasks.add("my hours", action="note", schedule="every 1h")

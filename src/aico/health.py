@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aico.ai.memory.embedding import EmbeddingStatus
+from aico.data.audit_log import AuditLog
 from aico.data.libsql import LibSQLConnection
+from aico.data.libsql.plugins import Plugins, PluginState
+from aico.data.libsql.registry import SchemaRegistry
 from aico.errors import AicoError, KeyringUnavailable
 from aico.security import keyring
 from aico.settings import CONFIG_FILE
@@ -59,6 +62,8 @@ def examine(
     *,
     keyslots: Sequence[str],
     connection: LibSQLConnection,
+    plugins: Plugins,
+    audit_log: AuditLog,
     views: Views,
     embeddings: Sequence[EmbeddingStatus],
 ) -> list[Finding]:
@@ -66,6 +71,9 @@ def examine(
     anchor = "no commit anchor in format 0: an older copy of the whole folder cannot be told from the newest"
     return [
         _pages(connection),
+        _schemas(connection),
+        *(_plugin(plugin) for plugin in plugins.list_plugins()),
+        _audit_log(audit_log),
         _permissions(folder),
         _leftovers(folder),
         Finding("keyslots", True, f"the vault can be unlocked by: {', '.join(keyslots)}"),
@@ -89,6 +97,50 @@ def _pages(connection: LibSQLConnection) -> Finding:
     except AicoError as exc:
         return Finding("pages", False, str(exc), exc.hint)
     return Finding("pages", True, "every page opens under the vault's keys and the structure is sound")
+
+
+def _schemas(connection: LibSQLConnection) -> Finding:
+    try:
+        schemas = SchemaRegistry.check_core_schemas(connection)
+    except AicoError as exc:
+        return Finding("schemas", False, str(exc), exc.hint)
+    here = SchemaRegistry.current_versions(connection)
+    behind = [schema.name for schema in schemas if here.get(schema.name, 0) < schema.newest]
+    if behind:
+        return Finding("schemas", False, f"not up to date: {', '.join(behind)}", "open the vault again")
+    versions = ", ".join(f"{schema.name} {schema.newest}" for schema in schemas)
+    return Finding("schemas", True, f"every step is as this release made it: {versions}")
+
+
+def _plugin(plugin: PluginState) -> Finding:
+    name, here = f"plugin {plugin.name}", plugin.version
+    if plugin.problem:
+        return Finding(name, None, f"not used: {plugin.problem}")
+    if here < plugin.newest:
+        what = "not installed in this vault" if here == 0 else f"at version {here}, its package needs {plugin.newest}"
+        return Finding(name, None, what, f"aico db migrate {plugin.name}")
+    if here > plugin.newest:
+        return Finding(
+            name, False, f"at version {here}, its package knows only {plugin.newest}", "update the plugin's package"
+        )
+    return Finding(name, True, f"at version {here}")
+
+
+def _audit_log(audit_log: AuditLog) -> Finding:
+    try:
+        verdict = audit_log.verify()
+    except AicoError as exc:
+        return Finding("audit log", False, str(exc), exc.hint)
+    if verdict.intact:
+        return Finding(
+            "audit log",
+            True,
+            f"{verdict.head.count:,} entries stand as written; only a head noted elsewhere proves the end",
+        )
+    place = "" if verdict.broken_at is None else f"entry {verdict.broken_at:,}: "
+    return Finding(
+        "audit log", False, f"{place}{verdict.reason}", "somebody changed it with the vault's keys; compare a backup"
+    )
 
 
 def _permissions(folder: Path) -> Finding:

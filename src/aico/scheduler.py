@@ -40,7 +40,13 @@ class BuiltIn:
 
 
 class Scheduler:
-    """The tasks of a vault, and their runs. Any thread may use it; one process at a time runs a task."""
+    """The tasks of a vault, and their runs. Any thread may use it; one process at a time runs a task.
+
+    >>> vault.tasks.register("greet", lambda run: None)
+    >>> _ = vault.tasks.add("good morning", action="greet", schedule="every 24h")
+    >>> vault.tasks.run("good morning").outcome
+    'done'
+    """
 
     def __init__(self, tasks: TaskRepository, *, users: UserService, built_in: Sequence[BuiltIn] = ()) -> None:
         self._tasks, self._users = tasks, users

@@ -19,7 +19,7 @@ from aico.audit import AuditReport, sampled_content, search_for_leaks, used_temp
 from aico.backup import BackupInfo, Backups, OnProgress, restore
 from aico.clock import IdSource
 from aico.data.album import Album
-from aico.data.audit_log import AuditLog
+from aico.data.audit_log import Action, AuditLog
 from aico.data.auth_sessions import AuthSessions
 from aico.data.change_feed import ChangeFeed
 from aico.data.conversation_service import ConversationService
@@ -207,7 +207,7 @@ class Vault:
             self.feedback = FeedbackRepository(self.connection, users=self.users, natural_ids=natural_ids, ids=ids)
             self.preferences = PreferenceRepository(self.connection, users=self.users, natural_ids=natural_ids, ids=ids)
             self.live_sessions = LiveSessions(self.connection, users=self.users, natural_ids=natural_ids, ids=ids)
-            self.devices = DeviceRepository(self.connection, folder=folder, ids=ids)
+            self.devices = DeviceRepository(self.connection, folder=folder, ids=ids, audit_log=self.audit_log)
             feed = ChangeFeed(self.connection)
             vectors = EmbeddingRepository(
                 self.connection, natural_ids=natural_ids, episode_gap_s=settings.episode_gap_s
@@ -270,6 +270,7 @@ class Vault:
                 unlocked=unlocked,
                 database_keys=keys,
                 connection=self.connection,
+                audit_log=self.audit_log,
                 clock=settings.clock,
             )
             tasks = TaskRepository(self.connection, ids=ids)
@@ -330,7 +331,7 @@ class Vault:
         """Write one person's whole memory **in the clear**: JSON Lines that `import_` reads back, or Markdown.
 
         `file` is a new file, readable by its owner alone, or an open binary file. `on_progress` gets the number of
-        records written. Raises NotFound for a user, InvalidInput if the file exists, DiskFull or StorageError.
+        records written. The audit log says so before the first byte leaves. Raises NotFound for a user, InvalidInput if the file exists, DiskFull or StorageError.
         """
         if format not in ("jsonl", "markdown"):
             raise InvalidInput('format is "jsonl" or "markdown"; nothing was written', field="format")
@@ -340,6 +341,7 @@ class Vault:
         if isinstance(file, str | Path):
             with new_file(Path(file).expanduser().absolute()) as opened:
                 return self.export(opened, user, format=format, on_progress=on_progress)
+        self.audit_log.append(Action.EXPORTED, user_id=user_id)
         if format == "markdown":
             return export_markdown(self.connection, user_id, file, on_progress=on_progress)
         return export_jsonl(self.connection, user_id, file, naming_key=self._natural_ids.key, on_progress=on_progress)
@@ -368,6 +370,8 @@ class Vault:
             self.folder,
             keyslots=self.keys.slots(),
             connection=self.connection,
+            plugins=self.plugins,
+            audit_log=self.audit_log,
             views=self.views,
             embeddings=self.embeddings.status(),
         )

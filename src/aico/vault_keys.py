@@ -28,6 +28,10 @@ class VaultKeys:
 
     Several processes may change it: each reads the file anew while it holds the turn to write. The transaction holds
     the entry in the audit log and ends after the file was replaced: a change that failed has none.
+
+    >>> vault.keys.add_passphrase("a second way in")
+    >>> vault.keys.slots()
+    ['passphrase', 'passphrase']
     """
 
     def __init__(

@@ -182,18 +182,25 @@ def test_a_roll_back_without_a_yes_is_refused(home: Path) -> None:
 
 
 def test_a_person_is_told_what_a_roll_back_takes_before_it_is_done(home: Path) -> None:
-    run("record", "hello", "--conversation", "c")
-    for typed, code, left in (("n\n", 1, NEWEST), ("y\n", 0, 0)):
-        terminal = Terminal("db", "rollback", "core", "0")
+    run("tasks", "ls")
+    for typed, code, left in (("n\n", 1, 1), ("y\n", 0, 0)):
+        terminal = Terminal("db", "rollback", "activity", "0")
         terminal.wait_for("[y/N]")
-        assert "messages (1 row)" in terminal.shown
+        assert "tasks (6 rows)" in terminal.shown
         terminal.type(typed)
         assert terminal.finish() == code
         found = {schema["name"]: schema["version"] for schema in run_json("db", "status")["schemas"]}
-        assert found["core"] == left
+        assert found["activity"] == left
     shown = run("db", "status").stdout
     assert "behind" in shown
     assert run("status").exit_code == 0  # opening the vault applies them again
+    assert "behind" not in run("db", "status").stdout
+
+
+def test_what_other_schemas_rest_on_is_not_rolled_back(home: Path) -> None:
+    refused = run_json("db", "rollback", "core", "0", "--yes", exit_code=2)
+    assert "access, activity, meaning" in refused["message"]
+    assert refused["hint"].endswith("meaning, activity, access")
     assert core_version() == NEWEST
 
 

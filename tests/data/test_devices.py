@@ -58,3 +58,18 @@ def test_an_unknown_device_and_a_name_that_is_none_are_refused(vault):
     with pytest.raises(InvalidInput):
         vault.devices.rename(phone.id, " ")
     assert vault.devices.list()[0].name == "phone"
+
+
+def test_the_audit_log_says_which_devices_came_and_went(vault):
+    this, phone = vault.devices.ensure_this(), vault.devices.register("phone")
+    vault.devices.ensure_this()
+    for change in (vault.devices.deactivate, vault.devices.deactivate, vault.devices.activate):
+        change(phone.id)
+    told = [(entry.action, entry.subject_id) for entry in vault.audit_log.entries()]
+    assert told == [
+        ("device added", this.id),
+        ("device added", phone.id),
+        ("device removed", phone.id),
+        ("device added", phone.id),
+    ]
+    assert vault.audit_log.verify().intact

@@ -62,11 +62,9 @@ def schemas():
 
 def with_all_but_above(connection, schema: RegisteredSchema) -> None:
     """Everything that `schema` may rest on, and itself."""
-    if schema is SAMPLE:
-        bring_up_to_date(connection, schema)
-    else:
-        SchemaRegistry.apply_core_schemas(connection)
-        connection.expect_schema(schema.name, None)
+    below = [other for other in SchemaRegistry.get_core_schemas() if other.priority < schema.priority]
+    for one in [*([] if schema is SAMPLE else below), schema]:
+        bring_up_to_date(connection, one)
 
 
 def go_to(connection, schema: RegisteredSchema, version: int) -> None:
@@ -193,6 +191,22 @@ def test_a_step_that_cannot_be_undone_stops_a_roll_back_before_anything_changes(
     with pytest.raises(InvalidInput, match="version 2"):
         roll_back(connection, final, 0)
     assert structure(connection) == before
+
+
+def test_what_other_core_schemas_rest_on_stays_until_they_are_rolled_back(connection):
+    schemas = SchemaRegistry.get_core_schemas()
+    for schema in schemas:
+        bring_up_to_date(connection, schema)
+    before = structure(connection), history(connection)
+    for call in (roll_back, losses):
+        with pytest.raises(InvalidInput, match="access, activity, meaning"):
+            call(connection, schemas[0], 0)
+    assert (structure(connection), history(connection)) == before
+    for schema in reversed(schemas):
+        roll_back(connection, schema, 0)
+    assert set(structure(connection)) <= {"schema_history", "sqlite_sequence"}
+    SchemaRegistry.apply_core_schemas(connection)
+    assert structure(connection) == before[0]
 
 
 def test_a_failing_roll_back_leaves_the_version_as_it_was(connection):
@@ -360,7 +374,8 @@ def test_a_process_stops_writing_where_it_rolled_its_own_schema_back(connection)
 def test_reading_a_table_that_another_process_took_away_says_what_happened(tmp_path):
     with sealed(tmp_path / "aico.db") as connection, sealed(tmp_path / "aico.db") as other:
         SchemaRegistry.apply_core_schemas(connection)
-        roll_back(other, SchemaRegistry.get_schema("core"), 0)
+        for schema in reversed(SchemaRegistry.get_core_schemas()):
+            roll_back(other, schema, 0)
         with pytest.raises(SchemaChanged):
             connection.fetch_all("SELECT * FROM messages")
         with pytest.raises(InvalidInput):

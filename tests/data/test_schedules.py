@@ -39,6 +39,7 @@ def test_a_single_instant_comes_once():
     assert parse_schedule(str(schedule)) == schedule
 
 
+@pytest.mark.usefixtures("cron")
 def test_what_falls_into_the_hour_left_out_runs_right_after_it():
     # In Berlin 2026-03-29 has no 02:30: at 02:00 (01:00 UTC) it becomes 03:00.
     assert due("cron 30 2 * * * Europe/Berlin", utc("2026-03-28T12:00"), 2) == [
@@ -47,6 +48,7 @@ def test_what_falls_into_the_hour_left_out_runs_right_after_it():
     ]
 
 
+@pytest.mark.usefixtures("cron")
 def test_what_falls_into_the_hour_that_comes_twice_runs_once():
     # 2026-10-25, 02:30 comes twice in Berlin.
     assert due("cron 30 2 * * * Europe/Berlin", utc("2026-10-24T12:00"), 2) == [
@@ -55,12 +57,14 @@ def test_what_falls_into_the_hour_that_comes_twice_runs_once():
     ]
 
 
+@pytest.mark.usefixtures("cron")
 def test_every_hour_goes_by_elapsed_time_across_both_changes():
     for start in ("2026-03-28T22:30", "2026-10-24T22:30"):
         found = due("cron 0 * * * * Europe/Berlin", utc(start), 6)
         assert {later - earlier for earlier, later in pairwise(found)} == {timedelta(hours=1)}
 
 
+@pytest.mark.usefixtures("cron")
 def test_a_cron_schedule_is_utc_unless_it_says_otherwise():
     assert due("cron 0 3 * * MON", utc("2026-11-23T12:00")) == [utc("2026-11-30T03:00")]
 
@@ -75,6 +79,7 @@ def test_what_is_no_schedule_is_refused(text):
         parse_schedule(text)
 
 
+@pytest.mark.usefixtures("cron")
 @pytest.mark.parametrize("fields", ["61 * * * *", "0 0 30 2 *", "x * * * *"])
 def test_a_cron_expression_that_never_comes_is_refused_when_it_is_asked(fields):
     with pytest.raises(InvalidInput):

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import aico
+from aico.data.audit_log import Action
 from aico.data.libsql.registry import SchemaRegistry
 from aico.errors import FormatTooNew, InvalidInput, NotFound
 from aico.portability.records import KINDS, NOT_EXPORTED
@@ -389,3 +390,12 @@ def test_a_number_that_no_column_takes_is_a_bad_line_and_no_accident(vault, valu
     with temporary_vault() as other:
         report = other.import_(io.BytesIO(raw), skip_bad=True)
         assert report.bad == [] if value == 1 << 64 else {bad.field for bad in report.bad} == {"confidence"}
+
+
+def test_the_audit_log_says_that_somebody_was_exported_and_nothing_of_what_was(vault):
+    exported(vault)
+    exported(vault, format="markdown")
+    with pytest.raises(NotFound):
+        exported(vault, "nobody")
+    entries = vault.audit_log.entries(action=Action.EXPORTED)
+    assert [entry.user_id for entry in entries] == [vault.users.find("mia").hex()] * 2

@@ -22,10 +22,12 @@ from aico.backup.file import (
     read_vault_json,
     write_backup,
 )
-from aico.clock import Clock, from_us, to_us
+from aico.clock import Clock, SystemClock, from_us, to_us
+from aico.data.audit_log import Action, AuditLog
 from aico.data.libsql import EncryptedLibSQLConnection
 from aico.data.libsql.page_copies import PageCopy
 from aico.data.libsql.pages import DatabaseKeys
+from aico.data.libsql.registry import SchemaRegistry
 from aico.errors import AicoError, IntegrityError, InvalidInput, NotFound, StorageError, Tampered, storage_error
 from aico.files import sync_folder
 from aico.security.keys import Purpose
@@ -60,7 +62,14 @@ class BackupInfo:
 
 
 class Backups:
-    """The backups of one open vault, in the vault's own folder or in any other. Any thread may use it."""
+    """The backups of one open vault, in the vault's own folder or in any other; the audit log names each one made.
+
+    Any thread may use it.
+
+    >>> made = vault.backups.create()
+    >>> vault.backups.verify(made.path) == made == vault.backups.list()[-1]
+    True
+    """
 
     def __init__(
         self,
@@ -70,11 +79,12 @@ class Backups:
         unlocked: Unlocked,
         database_keys: DatabaseKeys,
         connection: EncryptedLibSQLConnection,
+        audit_log: AuditLog,
         clock: Clock,
     ) -> None:
         self.folder = folder
         self._vault_file, self._database_keys = vault_file, database_keys
-        self._connection, self._clock = connection, clock
+        self._connection, self._audit_log, self._clock = connection, audit_log, clock
         self._keys = backup_keys(VaultFile.read(vault_file), unlocked)
 
     def create(
@@ -93,11 +103,13 @@ class Backups:
             parent = None if full else self._newest(place)
             self._connection.backup_to(copy_path)
             with PageCopy(copy_path, self._database_keys) as copy:
-                return self._write(place, copy, parent, on_progress or _silent)
+                made = self._write(place, copy, parent, on_progress or _silent)
         except OSError as exc:
             raise storage_error(exc, place, "no backup was made; the vault is as it was") from exc
         finally:
             copy_path.unlink(missing_ok=True)
+        self._audit_log.append(Action.BACKED_UP, subject_id=bytes.fromhex(made.id), counts={"pages": made.pages})
+        return made
 
     def list(self, folder: Path | str | None = None) -> "list[BackupInfo]":
         """This vault's backups in the folder, oldest first. Files that its keys do not open are left out."""
@@ -187,7 +199,8 @@ def restore(
     """Make a vault in `folder`, which does not exist yet, from a backup and all it builds on.
 
     `unlock` opens the vault.json that the backup carries, with a passphrase or recovery phrase of that day. The vault
-    is made aside, checked, and moved into place in one step. Raises InvalidInput if `folder` exists, as `verify` and
+    is made aside, checked, brought to this release's schemas to note in its audit log that it was restored, and moved
+    into place in one step. Raises InvalidInput if `folder` exists, as `verify` and
     `unlock` do, DiskFull or StorageError; nothing is left behind then.
     """
     if folder.exists():
@@ -204,6 +217,7 @@ def restore(
         fresh.chmod(0o700)
         keys = DatabaseKeys({vault_file.generation: unlocked.root.for_pages()})
         _write_database(fresh / DATA_FOLDER / DATABASE, chain, keys, on_progress or _silent)
+        _note_restore(fresh / DATA_FOLDER / DATABASE, chain[-1].head, keys, unlocked)
         vault_file.write(fresh / VAULT_FILE)
         fresh.rename(folder)
         sync_folder(folder.parent)
@@ -227,6 +241,13 @@ def _write_database(path: Path, chain: Sequence[BackupFile], keys: DatabaseKeys,
         copy.finish(head.page_count)
     with EncryptedLibSQLConnection(path, keys, create=False) as restored:
         restored.verify()
+
+
+def _note_restore(path: Path, head: Head, keys: DatabaseKeys, unlocked: Unlocked) -> None:
+    with EncryptedLibSQLConnection(path, keys, create=False) as restored:
+        SchemaRegistry.apply_core_schemas(restored)
+        log = AuditLog(restored, key=unlocked.root.for_audit_log(), clock=SystemClock())
+        log.append(Action.RESTORED, subject_id=bytes.fromhex(head.id), counts={"pages": head.page_count})
 
 
 def _pages(chain: Sequence[BackupFile], on_progress: OnProgress) -> Iterator[tuple[int, bytes]]:

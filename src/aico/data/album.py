@@ -40,7 +40,13 @@ class KeptMoment(Moment):
 
 
 class Album(Marking):
-    """The pages of one person's memory. `user` is the short name everywhere. Any thread may use it."""
+    """The pages of one person's memory. `user` is the short name everywhere. Any thread may use it.
+
+    >>> swim = vault.memory.record("mia", "We swam in the lake.", conversation="c")
+    >>> vault.album.tag("mia", swim, "summer")
+    >>> [moment.text for moment in vault.album.messages("mia", tag="summer")]
+    ['We swam in the lake.']
+    """
 
     def __init__(
         self,

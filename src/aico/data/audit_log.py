@@ -105,7 +105,15 @@ class Verdict:
 
 
 class AuditLog:
-    """Writes and proves `audit_log`. Any thread may use it."""
+    """Writes and proves `audit_log`. Any thread may use it.
+
+    >>> known = vault.audit_log.head()
+    >>> _ = vault.devices.ensure_this()
+    >>> [entry.action for entry in vault.audit_log.entries(after=known.count)]
+    ['device added']
+    >>> vault.audit_log.verify(known).intact
+    True
+    """
 
     def __init__(self, connection: LibSQLConnection, *, key: ChainKey, clock: Clock) -> None:
         self._connection, self._key, self._clock = connection, key, clock

@@ -51,6 +51,11 @@ class AuthSessions:
     """Begins, checks and ends sessions, in `auth_sessions`. Any thread may use it.
 
     It asks for no PIN: whoever begins a session has checked one, or has a reason not to.
+
+    >>> mia = vault.users.create_user("mia")
+    >>> token = vault.sessions.create_session(mia.id).token
+    >>> vault.sessions.verify_session(token).user_id == mia.id
+    True
     """
 
     def __init__(self, connection: LibSQLConnection, *, audit_log: AuditLog, ids: IdSource) -> None:

@@ -49,7 +49,13 @@ class Merged:
 
 
 class ConversationService:
-    """Conversations of each user, named by the short name. Any thread may use it."""
+    """Conversations of each user, named by the short name. Any thread may use it.
+
+    >>> said = vault.memory.record("mia", "The tram leaves at six.", conversation="trip")
+    >>> _ = vault.conversations.edit("mia", said, "The tram leaves at seven.")
+    >>> [(one.name, one.messages) for one in vault.conversations.list("mia")]
+    [('trip', 1)]
+    """
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from aico.clock import IdSource, from_us
+from aico.data.audit_log import Action, AuditLog
 from aico.data.libsql import LibSQLConnection, Row
 from aico.data.limits import checked_label, checked_name
 from aico.data.row_ids import ID_BYTES, parsed_id
@@ -35,10 +36,17 @@ class Device:
 
 
 class DeviceRepository:
-    """The devices of a vault. Any thread may use it."""
+    """The devices of a vault; which come and go is in the audit log. Any thread may use it.
 
-    def __init__(self, connection: LibSQLConnection, *, folder: Path, ids: IdSource) -> None:
+    >>> phone = vault.devices.register("phone", device_type="phone")
+    >>> vault.devices.deactivate(phone.id)
+    >>> [(device.name, device.is_active) for device in vault.devices.list()]
+    [('phone', False)]
+    """
+
+    def __init__(self, connection: LibSQLConnection, *, folder: Path, ids: IdSource, audit_log: AuditLog) -> None:
         self._connection, self._file, self._ids = connection, folder / DEVICE_FILE, ids
+        self._audit_log = audit_log
 
     def ensure_this(self) -> Device:
         """This device; it is registered under the machine's name when it is new. Raises Tampered or StorageError."""
@@ -66,11 +74,11 @@ class DeviceRepository:
 
     def deactivate(self, device: str) -> None:
         """A device takes part no more; its row stays, so that what came from it can be told. Raises NotFound."""
-        self._change(device, "is_active", 0)
+        self._let_take_part(device, False)
 
     def activate(self, device: str) -> None:
         """A device takes part again. Raises NotFound."""
-        self._change(device, "is_active", 1)
+        self._let_take_part(device, True)
 
     def saw(self, device: str) -> None:
         """Note that a device was heard of just now. Raises NotFound."""
@@ -93,11 +101,22 @@ class DeviceRepository:
             now,
             now,
         )
-        self._connection.execute(
-            "INSERT INTO devices (id, name, device_type, platform, is_active, seen_at, created_at) "
-            "VALUES (?, ?, ?, ?, 1, ?, ?) ON CONFLICT (id) DO NOTHING",
-            values,
-        )
+        with self._connection.transaction():
+            added = self._connection.execute(
+                "INSERT INTO devices (id, name, device_type, platform, is_active, seen_at, created_at) "
+                "VALUES (?, ?, ?, ?, 1, ?, ?) ON CONFLICT (id) DO NOTHING",
+                values,
+            )
+            if added.rowcount:
+                self._audit_log.append(Action.DEVICE_ADDED, subject_id=device_id)
+
+    def _let_take_part(self, device: str, active: bool) -> None:
+        with self._connection.transaction():
+            was_active = self._get(parsed_id(device, what="device")).is_active
+            self._change(device, "is_active", int(active))
+            if was_active is not active:
+                action = Action.DEVICE_ADDED if active else Action.DEVICE_REMOVED
+                self._audit_log.append(action, subject_id=bytes.fromhex(device))
 
     def _change(self, device: str, column: str, value: str | int) -> None:
         device_id = parsed_id(device, what="device")
@@ -107,7 +126,8 @@ class DeviceRepository:
 
     def _get(self, device_id: bytes) -> Device:
         row = self._connection.fetch_one("SELECT * FROM devices WHERE id = ?", (device_id,))
-        assert row is not None
+        if row is None:
+            raise NotFound("no device has this id; nothing was changed")
         return _device(row)
 
     def _own_id(self) -> bytes:

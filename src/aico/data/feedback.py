@@ -49,7 +49,12 @@ class FeedbackStat:
 
 
 class FeedbackRepository:
-    """Feedback of each user, named by the short name. Events are added and deleted, never changed. Any thread may use it."""
+    """Feedback of each user, named by the short name. Events are added and deleted, never changed. Any thread may use it.
+
+    >>> _ = vault.feedback.record("mia", "rating", "message_quality", value=4)
+    >>> [(event.category, event.value) for event in vault.feedback.list("mia")]
+    [('message_quality', 4.0)]
+    """
 
     def __init__(
         self, connection: LibSQLConnection, *, users: UserService, natural_ids: NaturalIds, ids: IdSource

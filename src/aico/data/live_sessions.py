@@ -27,7 +27,13 @@ class LiveSession:
 
 
 class LiveSessions:
-    """Live conversations of each user, named by the short name; this device's own, never synced. Any thread may use it."""
+    """Live conversations of each user, named by the short name; this device's own, never synced. Any thread may use it.
+
+    >>> _ = vault.memory.record("mia", "Good morning.", conversation="today")
+    >>> _ = vault.live_sessions.start("mia", "today", ttl_s=3600)
+    >>> [session.conversation for session in vault.live_sessions.list_live("mia")]
+    ['today']
+    """
 
     def __init__(
         self, connection: LibSQLConnection, *, users: UserService, natural_ids: NaturalIds, ids: IdSource

@@ -128,6 +128,10 @@ class LogRepository:
     """Writes and reads `logs`. Any thread may use it.
 
     An entry belongs to a person only if it was written with their `user_id`; then it goes when they are forgotten.
+
+    >>> _ = vault.logs.insert_log(level="WARNING", message="the microphone is gone", subsystem="voice")
+    >>> [entry.message for entry in vault.logs.query_logs(subsystem="voice")]
+    ['the microphone is gone']
     """
 
     def __init__(

@@ -59,7 +59,13 @@ class _Attempt(NamedTuple):
 
 
 class Pins:
-    """Sets and checks PINs, in `user_authentication`. Any thread and any number of processes may use it."""
+    """Sets and checks PINs, in `user_authentication`. Any thread and any number of processes may use it.
+
+    >>> mia = vault.users.create_user("mia")
+    >>> vault.pins.set_pin(mia.id, "8305")
+    >>> vault.pins.authenticate_user(mia.id, "8305").name
+    'mia'
+    """
 
     def __init__(
         self,

@@ -36,7 +36,12 @@ class Preference:
 
 
 class PreferenceRepository:
-    """Preferences of each user, named by the short name. Any thread may use it."""
+    """Preferences of each user, named by the short name. Any thread may use it.
+
+    >>> vault.preferences.set("mia", "companion.tone", "gentle")
+    >>> vault.preferences.get("mia", "companion.tone")
+    'gentle'
+    """
 
     def __init__(
         self, connection: LibSQLConnection, *, users: UserService, natural_ids: NaturalIds, ids: IdSource

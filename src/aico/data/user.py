@@ -56,6 +56,10 @@ class UserService:
 
     A service made of a connection alone reads and corrects profiles; naming, deactivating and erasing people takes
     the vault's (`vault.users`).
+
+    >>> mia = vault.users.create_user("mia", full_name="Mia Silva")
+    >>> vault.users.get_profile(mia.id).full_name
+    'Mia Silva'
     """
 
     def __init__(

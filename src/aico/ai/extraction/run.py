@@ -41,6 +41,10 @@ class Extraction:
     """Asks a model for facts when it is told to, and at no other time. Any thread may use it.
 
     A run remembers, for each user and model, the change it has reached. Running again shows a model only what is new.
+
+    >>> _ = vault.memory.record("mia", "I keep bees.", conversation="c")
+    >>> vault.extraction.waiting("mia", "a model")
+    1
     """
 
     def __init__(

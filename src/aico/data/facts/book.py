@@ -39,6 +39,11 @@ class FactBook(Marking):
 
     `user` is a person's short name; nobody ever sees or changes a fact of another. New facts come by
     `memory.remember`, or from a model by way of `propose` and `accept`.
+
+    >>> old = vault.memory.remember("mia", "Mia lives in Porto.")
+    >>> _ = vault.facts.edit("mia", old, text="Mia lives in Lisbon.")
+    >>> [fact.text for fact in vault.facts.list("mia")]
+    ['Mia lives in Lisbon.']
     """
 
     def __init__(

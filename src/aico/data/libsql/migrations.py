@@ -149,7 +149,8 @@ def roll_back(connection: LibSQLConnection, schema: RegisteredSchema, to_version
     """Undo the steps above `to_version`, newest first; their numbers.
 
     Rows and columns that those steps brought are gone. Raises InvalidInput, before anything is changed, for a version
-    that is not below the current one or a step that cannot be undone; else as `bring_up_to_date`.
+    that is not below the current one, a step that cannot be undone, or version 0 of what other core schemas rest on;
+    else as `bring_up_to_date`.
     """
     steps = _steps_to_undo(connection, schema, to_version)
     with _free_to_change(connection, schema):
@@ -288,6 +289,8 @@ def _steps_to_undo(connection: LibSQLConnection, schema: RegisteredSchema, to_ve
             f"{schema.title} is at version {current} and cannot be rolled back to {to_version}; nothing was changed",
             hint=f"name a version from 0 to {current - 1}" if current else "it is not in this database",
         )
+    if to_version == 0 and schema.schema_type == "core":
+        _check_nothing_rests_on(connection, schema)
     steps = [schema.definitions[number] for number in range(current, to_version, -1)]
     for step in steps:
         if step.rollback_statements is None:
@@ -296,6 +299,22 @@ def _steps_to_undo(connection: LibSQLConnection, schema: RegisteredSchema, to_ve
                 hint="use the sealed copy that was made before it was applied",
             )
     return steps
+
+
+def _check_nothing_rests_on(connection: LibSQLConnection, schema: RegisteredSchema) -> None:
+    """Refuse to take away tables on which core schemas that were applied later have indexes, or whose feed they feed.
+
+    Those would go with the tables, while the others' history still says that they are there.
+    """
+    from aico.data.libsql.registry import SchemaRegistry  # which rests on this module
+
+    later = [other for other in SchemaRegistry.get_core_schemas() if other.priority > schema.priority]
+    resting = [other.name for other in later if current_version(connection, other)]
+    if resting:
+        raise InvalidInput(
+            f"on {schema.title} rest other schemas of the vault: {', '.join(resting)}; nothing was changed",
+            hint=f"roll them back to 0 first, in this order: {', '.join(reversed(resting))}",
+        )
 
 
 class _TakenBack(Exception):

@@ -38,7 +38,11 @@ class PluginState:
 
 
 class Plugins:
-    """The plugins of one vault. Opening a vault neither imports nor applies any; whoever asks here does."""
+    """The plugins of one vault. Opening a vault neither imports nor applies any; whoever asks here does.
+
+    >>> [plugin.name for plugin in vault.plugins.list_plugins() if plugin.version]
+    []
+    """
 
     def __init__(self, connection: LibSQLConnection) -> None:
         self._connection = connection
