@@ -11,7 +11,7 @@ from aico.cli._unlock import can_confirm, chosen_user, confirmed, opened
 from aico.errors import AicoError, InvalidInput
 
 if TYPE_CHECKING:
-    from aico.ai.memory.erasure import Receipt
+    from aico.ai.memory.receipts import Receipt
 
 NOT_WELL = 4
 ITEMS_SHOWN = 20

@@ -132,6 +132,14 @@ class RecallIndex:
             oldest_first = numbers[self._table.order_in_time(numbers)]
             return [self._table.id_of(number) for number in oldest_first.tolist()]
 
+    def holds_all(self, text: str, candidate: str) -> bool:
+        """Whether `candidate`, which need not be in the index, holds every content word of `text`: as `containing_all`."""
+        with self._lock:
+            reader = self._ensure_state().reader
+            asked = reader.read(text)
+            held = reader.terms_of(candidate)
+            return asked.content and all(held.intersection(said_terms(word.terms)) for word in asked.words)
+
     def content_words(self, text: str) -> tuple[str, ...]:
         """The words of `text` that are not function words, as it writes them; empty when it has none."""
         with self._lock:
