@@ -33,7 +33,7 @@ def fill(vault) -> str:
     memory = vault.memory
     kept = memory.record("nell", "an ordinary day in May", conversation="days", at=NOON - timedelta(days=9))
     canary = memory.record("nell", CANARY, conversation="secret", at=NOON, source_id="s1")
-    memory.record("nell", "and what did it say", conversation="secret", at=NOON + timedelta(days=2))
+    memory.record("nell", "and what did it say", conversation="secret", at=NOON + timedelta(hours=1))
     memory.remember("nell", CANARY + ", says Nell", source=canary, valid_from=NOON)
     vault.album.note("nell", canary, f"note: {CANARY}")
     vault.album.note("nell", kept, f"elsewhere: {CANARY}")
