@@ -357,3 +357,9 @@ def test_doctor_finds_what_should_be_gone(vault):
     found = {finding.name: finding for finding in vault.doctor()}["forgotten"]
     assert found.ok is False
     assert "memory_tags" in found.message
+
+
+def test_a_note_that_goes_with_its_memory_is_counted_once(vault):
+    message = vault.memory.record("nell", "a whale in the harbour", conversation="c")
+    vault.album.note("nell", message, "the whale")
+    assert vault.memory.forget("nell", about="whale").removed == {"messages": 1, "memory_marks": 1, "conversations": 1}

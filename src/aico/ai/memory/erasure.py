@@ -1,5 +1,6 @@
 """Forgetting: which rows a wish means, their removal from the truth and from every view."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -102,8 +103,9 @@ class Eraser:
         with self._connection.transaction():  # nobody records between the choice and the removal
             chosen = self._select(user_id, wish)
             self._note_erasures(user_id, chosen, receipt_id, at)
-            removed = remove_traces(self._connection, self._traces(user_id, wish, chosen))
-            removed = self._remove(user_id, chosen, removed, everything=wish.everything)
+            traces = self._traces(user_id, wish, chosen)
+            hanging = self._remove(user_id, chosen, everything=wish.everything)
+            removed = dict(Counter(hanging) + Counter(remove_traces(self._connection, traces)))
             self._audit_log.append(Action.FORGOTTEN, user_id=user_id, subject_id=receipt_id, counts=removed)
         for view in self._views:
             view.erase(user_id, [*chosen.messages, *chosen.facts])
@@ -218,10 +220,9 @@ class Eraser:
             [(receipt_id, WORDING, at, id_) for id_ in chosen.facts],
         )
 
-    def _remove(
-        self, user_id: bytes, chosen: _Selection, removed: dict[str, int], *, everything: bool
-    ) -> dict[str, int]:
-        """Delete what was chosen and all that hangs from it; `removed`, added up with what went now, by table."""
+    def _remove(self, user_id: bytes, chosen: _Selection, *, everything: bool) -> dict[str, int]:
+        """Delete what was chosen and all that hangs from it; how many rows went, by table."""
+        removed: dict[str, int] = {}
         for ids, places in ((chosen.messages, OF_MESSAGES), (chosen.facts, OF_FACTS)):
             for table, column in places:
                 removed[table] = removed.get(table, 0) + sum(
@@ -252,7 +253,7 @@ class Eraser:
             self._connection.execute(
                 "UPDATE users SET full_name = NULL, nickname = NULL, time_zone = NULL WHERE id = ?", (user_id,)
             )
-        return {table: count for table, count in removed.items() if count}
+        return removed
 
     def _exists(self, table: str, id_: bytes, user_id: bytes) -> bool:
         return bool(self._connection.fetch_one(f"SELECT 1 FROM {table} WHERE id = ? AND user_id = ?", (id_, user_id)))

@@ -3,7 +3,6 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from functools import partial
 
 from aico.ai.memory.embedding import Embeddings
 from aico.ai.memory.hits import Hit, hit_of_fact, hit_of_message
@@ -79,7 +78,7 @@ class SemanticMemoryStore:
 
     def holds_all(self, user_id: bytes, text: str) -> Callable[[str], bool]:
         """Whether another text contains every content word of `text`, judged like those of this user's memories."""
-        return partial(self._current_index(user_id).holds_all, text)
+        return self._current_index(user_id).holds_all(text)
 
     def content_words(self, user_id: bytes, text: str) -> tuple[str, ...]:
         """The words of `text` that count for `containing_all`."""

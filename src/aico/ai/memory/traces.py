@@ -132,7 +132,7 @@ def find_traces(
 
 
 def remove_traces(connection: LibSQLConnection, traces: Sequence[Trace]) -> dict[str, int]:
-    """Let go of them; how many rows were removed or emptied, by table."""
+    """Let go of those that are still there; how many rows were removed or emptied, by table."""
     removed: dict[str, int] = {}
     for trace in traces:
         if trace.table == "tasks":
