@@ -222,7 +222,8 @@ class Eraser:
 
     def _remove(self, user_id: bytes, chosen: _Selection, *, everything: bool) -> dict[str, int]:
         """Delete what was chosen and all that hangs from it; how many rows went, by table."""
-        removed: dict[str, int] = {}
+        of_passages = "DELETE FROM embeddings WHERE owner_id IN (SELECT id FROM passages WHERE message_id = ?)"
+        removed = {"embeddings": sum(self._connection.execute(of_passages, (id_,)).rowcount for id_ in chosen.messages)}
         for ids, places in ((chosen.messages, OF_MESSAGES), (chosen.facts, OF_FACTS)):
             for table, column in places:
                 removed[table] = removed.get(table, 0) + sum(

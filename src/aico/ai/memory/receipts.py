@@ -25,7 +25,7 @@ OF_EITHER = (
     ("sensitive_feedback", "subject_id"),
 )
 OF_MESSAGES = (
-    ("embeddings", "owner_id"),  # those of its passages go by a trigger, with the passages
+    ("embeddings", "owner_id"),  # those of its passages name the passage, and go before it
     ("passages", "message_id"),
     ("fact_sources", "message_id"),
     *OF_EITHER,
