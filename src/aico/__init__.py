@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aico.ai.memory.context import Context as Context
-    from aico.ai.memory.erasure import Receipt as Receipt
     from aico.ai.memory.hits import Hit as Hit
+    from aico.ai.memory.receipts import Receipt as Receipt
     from aico.data.conversations import Message as Message
     from aico.data.conversations import Moment as Moment
     from aico.settings import KdfCost as KdfCost
@@ -36,7 +36,7 @@ _HOMES = {
     "Moment": ("aico.data.conversations", "Moment"),
     "Hit": ("aico.ai.memory.hits", "Hit"),
     "Context": ("aico.ai.memory.context", "Context"),
-    "Receipt": ("aico.ai.memory.erasure", "Receipt"),
+    "Receipt": ("aico.ai.memory.receipts", "Receipt"),
 }
 
 __all__ = ["Context", "Hit", "KdfCost", "Message", "Moment", "Receipt", "Settings", "Vault", "open", "restore"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aico.ai.memory.embedding import EmbeddingStatus
+from aico.ai.memory.receipts import Receipts
 from aico.data.audit_log import AuditLog
 from aico.data.libsql import LibSQLConnection
 from aico.data.libsql.plugins import Plugins, PluginState
@@ -66,6 +67,7 @@ def examine(
     audit_log: AuditLog,
     views: Views,
     embeddings: Sequence[EmbeddingStatus],
+    receipts: Receipts,
 ) -> list[Finding]:
     """Every examination there is, in the order of what matters most. Reads the whole database."""
     anchor = "no commit anchor in format 0: an older copy of the whole folder cannot be told from the newest"
@@ -82,7 +84,19 @@ def examine(
         Finding("freshness", None, anchor),
         *(_view(view) for view in views.status() if view.name != "embeddings"),
         _embedding(embeddings),
+        _forgotten(receipts),
     ]
+
+
+def _forgotten(receipts: Receipts) -> Finding:
+    try:
+        count, left = receipts.remains_of_all()
+    except AicoError as exc:
+        return Finding("forgotten", False, str(exc), exc.hint)
+    if left:
+        where = ", ".join(sorted({remainder.place for remainder in left}))
+        return Finding("forgotten", False, f"something that was forgotten is left in: {where}", "forget it again")
+    return Finding("forgotten", True, f"{count:,} memories were forgotten; nothing of them is left")
 
 
 def _view(view: ViewStatus) -> Finding:

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from aico.ai.memory.erasure import Receipt
 from aico.ai.memory.manager import MemoryManager
+from aico.ai.memory.receipts import Receipt
 from aico.data.libsql import LibSQLConnection
 from aico.data.user import UserService
 from aico.errors import NotFound

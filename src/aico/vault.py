@@ -12,6 +12,7 @@ from aico.ai.extraction import Extraction
 from aico.ai.memory.embedding import Embeddings
 from aico.ai.memory.erasure import Eraser
 from aico.ai.memory.manager import MemoryManager
+from aico.ai.memory.receipts import Receipts
 from aico.ai.memory.semantic import SemanticMemoryStore
 from aico.ai.memory.view import View
 from aico.ai.memory.working import TABLES, WorkingMemoryStore
@@ -242,12 +243,14 @@ class Vault:
                 ttl_s=settings.working_ttl_s,
             )
             views: list[View] = [semantic, self.working]
+            self._receipts = Receipts(self.connection, views)
             eraser = Eraser(
                 self.connection,
                 conversations=conversations,
                 facts=facts,
                 semantic=semantic,
                 views=views,
+                receipts=self._receipts,
                 ids=ids,
                 audit_log=self.audit_log,
             )
@@ -260,6 +263,7 @@ class Vault:
                 semantic=semantic,
                 working=self.working,
                 eraser=eraser,
+                receipts=self._receipts,
                 embeddings=self.embeddings,
                 clock=settings.clock,
             )
@@ -374,6 +378,7 @@ class Vault:
             audit_log=self.audit_log,
             views=self.views,
             embeddings=self.embeddings.status(),
+            receipts=self._receipts,
         )
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """The views of the truth and how far behind it each is. A view may lag; it reads on before it answers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from aico.ai.memory.embedding import Embeddings
@@ -24,6 +24,10 @@ class Views:
 
     def __init__(self, views: Sequence[View], *, embeddings: Embeddings) -> None:
         self._views, self._embeddings = views, embeddings
+
+    def __iter__(self) -> Iterator[View]:
+        """The views themselves, embeddings aside, which are rows of the truth."""
+        return iter(self._views)
 
     def status(self) -> list[ViewStatus]:
         """Each view's lag now; that of the embeddings where a model is chosen."""

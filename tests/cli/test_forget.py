@@ -102,3 +102,37 @@ def test_at_a_terminal_a_yes_forgets_and_json_stands_alone(lisbon: str, tmp_path
         output.seek(0)
         assert only_object(output.read())["messages"] == [lisbon]
     assert texts() == {"I was born in Porto."}
+
+
+def test_receipts_are_listed_and_verified_later(lisbon: str) -> None:
+    made = run_json("forget", lisbon, "--yes")
+    assert [receipt["id"] for receipt in run_json("forget", "--list")["receipts"]] == [made["id"]]
+    again = run_json("forget", "--verify", made["id"])
+    assert (again["verified"], again["remains"], again["messages"]) == (True, [], [lisbon])
+    assert run_json("forget", "--verify", "00" * 16, exit_code=6)["error"] == "NotFound"
+    assert run_json("forget", "--list", "--everything", exit_code=2)["error"] == "InvalidInput"
+    assert len(texts()) == 1
+
+
+def test_backups_that_still_hold_it_are_named(lisbon: str) -> None:
+    run("backup", "create")
+    assert "1 backup in the vault's folder still hold" in run("forget", lisbon, "--yes").stdout
+
+
+def test_facts_made_from_it_stay_when_asked_to(lisbon: str) -> None:
+    fact = run_json("remember", "Nell lives in Portugal", "--source", lisbon)["id"]
+    shown = run("forget", "--conversation", "c1", "--keep-facts", "--yes").stdout
+    assert "Kept: 1 fact made from it" in shown
+    assert [hit["id"] for hit in run_json("recall", "Portugal")["hits"]] == [fact]
+
+
+def test_at_a_terminal_the_facts_are_asked_about(lisbon: str) -> None:
+    run("remember", "Nell lives in Portugal", "--source", lisbon)
+    screen = Terminal("forget", "--conversation", "c1")
+    screen.wait_for("[y/N]")
+    assert "Forget the 1 fact made from it too?" in screen.shown
+    screen.type("n\n")
+    screen.wait_for("[y/N]")
+    screen.type("y\n")
+    assert screen.finish() == 0
+    assert "Kept: 1 fact" in screen.shown

@@ -1,13 +1,15 @@
-"""Forgetting: which rows a wish means, their removal from the truth and every view, and a receipt."""
+"""Forgetting: which rows a wish means, their removal from the truth and from every view."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import partial
 
 from aico.ai.memory.hits import Hit
 from aico.ai.memory.index import Filter
+from aico.ai.memory.receipts import OF_FACTS, OF_MESSAGES, WORDING, Receipt, Receipts
 from aico.ai.memory.semantic import SemanticMemoryStore
+from aico.ai.memory.traces import Bounds, Trace, find_traces, remove_traces
 from aico.ai.memory.view import View
 from aico.clock import IdSource, from_us
 from aico.data.audit_log import Action, AuditLog
@@ -19,27 +21,6 @@ from aico.errors import InvalidInput, NotFound, StorageError
 
 NEAR_LIMIT = 5
 
-_OF_EITHER = (
-    ("memory_marks", "owner_id = :id"),
-    ("memory_tags", "owner_id = :id"),
-    ("memory_visits", "owner_id = :id"),
-    ("feedback_events", "subject_id = :id"),
-    ("sensitive_feedback", "subject_id = :id"),
-)
-_OF_MESSAGES = (
-    ("embeddings", "owner_id = :id OR owner_id IN (SELECT id FROM passages WHERE message_id = :id)"),
-    ("passages", "message_id = :id"),
-    ("fact_sources", "message_id = :id"),
-    *_OF_EITHER,
-    ("messages", "id = :id"),
-)
-_OF_FACTS = (
-    ("embeddings", "owner_id = :id"),
-    ("fact_history", "fact_id = :id"),
-    ("fact_sources", "fact_id = :id"),
-    *_OF_EITHER,
-    ("facts", "id = :id"),
-)
 _OF_USERS = (
     "preferences",
     "logs",
@@ -61,6 +42,8 @@ class Wish:
     since_us: int | None = None
     until_us: int | None = None
     everything: bool = False
+    keep_facts: bool = False
+    """Facts that would go only because they were drawn from forgotten messages stay, without their source."""
 
     def check(self) -> None:
         """Raise InvalidInput for no selector, or for selectors that contradict each other."""
@@ -76,55 +59,17 @@ class Wish:
             raise InvalidInput(
                 "an id, or everything, stands alone; nothing was changed", hint="leave the other selectors out"
             )
+        if self.everything and self.keep_facts:
+            raise InvalidInput("everything keeps no facts; nothing was changed", hint="leave one of the two out")
         if self.since_us is not None and self.until_us is not None and self.since_us >= self.until_us:
             raise InvalidInput("since is not before until; nothing was changed", hint="swap the two")
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What was forgotten, or with `preview` what would be. It keeps ids and counts; only a preview shows content.
-
-    A plain record that may be kept and copied; only the one that `forget` returned can look again.
-    """
-
-    id: str
-    at: datetime
-    preview: bool
-    messages: tuple[str, ...]
-    facts: tuple[str, ...]
-    removed: dict[str, int]
-    """Rows removed, by table."""
-    log_cleared: bool
-    """Whether no page image of before is left in the write-ahead log."""
-    items: tuple[Moment | Fact, ...] = field(default=(), repr=False)
-    near: tuple[Hit, ...] = field(default=(), repr=False)
-    """In a preview: what else the words bring, and would stay."""
-
-    def verify(self) -> bool:
-        """Look for every forgotten row again, in the truth and in every view: true if none is left.
-
-        Raises InvalidInput for a preview, which removed nothing, and for a copy.
-        """
-        if self.preview:
-            raise InvalidInput("this receipt is a preview: nothing was forgotten", hint="call forget without preview")
-        look_again = self.__dict__.get("_look_again")
-        if look_again is None:
-            raise InvalidInput("this is a copy of a receipt: it cannot look again", hint="keep the one forget returned")
-        return bool(look_again(self))
-
-    def able_to(self, look_again: Callable[["Receipt"], bool]) -> "Receipt":
-        """The same receipt, able to look again. Not a field: it holds the vault, which no copy may."""
-        self.__dict__["_look_again"] = look_again
-        return self
-
-    def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in self.__dict__.items() if name != "_look_again"}
 
 
 @dataclass(frozen=True, slots=True)
 class _Selection:
     messages: list[bytes]
     facts: list[bytes]
+    drawn: list[bytes]
 
 
 class Eraser:
@@ -138,11 +83,13 @@ class Eraser:
         facts: FactRepository,
         semantic: SemanticMemoryStore,
         views: Sequence[View],
+        receipts: Receipts,
         ids: IdSource,
         audit_log: AuditLog,
     ) -> None:
         self._connection, self._views, self._ids, self._audit_log = connection, views, ids, audit_log
         self._conversations, self._facts, self._semantic = conversations, facts, semantic
+        self._receipts = receipts
 
     def forget(self, user_id: bytes, wish: Wish) -> Receipt:
         """Remove what the wish means, in one transaction, from the truth; then from the views.
@@ -156,13 +103,15 @@ class Eraser:
         with self._connection.transaction():  # nobody records between the choice and the removal
             chosen = self._select(user_id, wish)
             self._note_erasures(user_id, chosen, receipt_id, at)
-            removed = self._remove(user_id, chosen, everything=wish.everything)
+            traces = self._traces(user_id, wish, chosen)
+            hanging = self._remove(user_id, chosen, everything=wish.everything)
+            removed = dict(Counter(hanging) + Counter(remove_traces(self._connection, traces)))
             self._audit_log.append(Action.FORGOTTEN, user_id=user_id, subject_id=receipt_id, counts=removed)
         for view in self._views:
             view.erase(user_id, [*chosen.messages, *chosen.facts])
         receipt = self._receipt(receipt_id, at, chosen, preview=False)
         receipt = replace(receipt, removed=removed, log_cleared=self._connection.clear_log())
-        return receipt.able_to(partial(self._is_gone, user_id))
+        return receipt.able_to(partial(self._receipts.remains, user_id))
 
     def preview(self, user_id: bytes, wish: Wish) -> Receipt:
         """What `forget` would remove, with its content, and what is near in meaning but would stay."""
@@ -175,7 +124,8 @@ class Eraser:
             *(facts[i] for i in chosen.facts if i in facts),
         )
         receipt = self._receipt(self._ids.new_id(), self._ids.now_us(), chosen, preview=True)
-        return replace(receipt, items=items, near=self._near(user_id, wish, chosen))
+        traces = tuple(self._traces(user_id, wish, chosen))
+        return replace(receipt, items=items, traces=traces, near=self._near(user_id, wish, chosen))
 
     def _receipt(self, receipt_id: bytes, at: int, chosen: _Selection, *, preview: bool) -> Receipt:
         return Receipt(
@@ -186,6 +136,7 @@ class Eraser:
             facts=tuple(id_.hex() for id_ in chosen.facts),
             removed={},
             log_cleared=False,
+            drawn=tuple(id_.hex() for id_ in chosen.drawn),
         )
 
     def _select(self, user_id: bytes, wish: Wish) -> _Selection:
@@ -195,8 +146,9 @@ class Eraser:
             messages, facts = self._select_about(user_id, wish, wish.about)
         else:
             messages, facts = self._select_rows(user_id, wish)
-        drawn = self._facts.drawn_only_from(user_id, messages)
-        return _Selection(messages, list(dict.fromkeys([*facts, *drawn])))
+        named = set(facts)
+        drawn = [id_ for id_ in self._facts.drawn_only_from(user_id, messages) if id_ not in named]
+        return _Selection(messages, facts if wish.keep_facts else [*facts, *drawn], drawn)
 
     def _select_id(self, user_id: bytes, wanted: bytes) -> tuple[list[bytes], list[bytes]]:
         messages, facts = ([wanted] if self._exists(table, wanted, user_id) else [] for table in ("messages", "facts"))
@@ -234,6 +186,18 @@ class Eraser:
         )
         return [row["id"] for row in messages], [row["id"] for row in facts]
 
+    def _traces(self, user_id: bytes, wish: Wish, chosen: _Selection) -> list[Trace]:
+        messages = [moment.text for moment in self._conversations.moments(user_id, chosen.messages).values()]
+        facts = [fact.text for fact in self._facts.facts(user_id, chosen.facts).values()]
+        about = wish.about
+        return find_traces(
+            self._connection,
+            user_id,
+            forgotten=[*messages, *facts],
+            holds_subject=None if about is None else self._semantic.holds_all(user_id, about),
+            bounds=Bounds(wish.conversation, wish.since_us, wish.until_us),
+        )
+
     def _near(self, user_id: bytes, wish: Wish, chosen: _Selection) -> tuple[Hit, ...]:
         if wish.about is None:
             return ()
@@ -251,19 +215,25 @@ class Eraser:
         )
         self._facts.ensure_content_keys(user_id)
         self._connection.execute_many(  # so that no model brings a fact back in the same words
-            "INSERT INTO erasures (id, user_id, receipt_id, kind, at) SELECT content_key, user_id, ?, 'fact', ? "
+            "INSERT INTO erasures (id, user_id, receipt_id, kind, at) SELECT content_key, user_id, ?, ?, ? "
             "FROM facts WHERE id = ? ON CONFLICT (id) DO NOTHING",
-            [(receipt_id, at, id_) for id_ in chosen.facts],
+            [(receipt_id, WORDING, at, id_) for id_ in chosen.facts],
         )
 
     def _remove(self, user_id: bytes, chosen: _Selection, *, everything: bool) -> dict[str, int]:
-        removed: dict[str, int] = {}
-        for ids, places in ((chosen.messages, _OF_MESSAGES), (chosen.facts, _OF_FACTS)):
-            for table, its_own in places:
+        """Delete what was chosen and all that hangs from it; how many rows went, by table."""
+        of_passages = "DELETE FROM embeddings WHERE owner_id IN (SELECT id FROM passages WHERE message_id = ?)"
+        removed = {"embeddings": sum(self._connection.execute(of_passages, (id_,)).rowcount for id_ in chosen.messages)}
+        for ids, places in ((chosen.messages, OF_MESSAGES), (chosen.facts, OF_FACTS)):
+            for table, column in places:
                 removed[table] = removed.get(table, 0) + sum(
-                    self._connection.execute(f"DELETE FROM {table} WHERE {its_own}", {"id": id_}).rowcount
-                    for id_ in ids
+                    self._connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (id_,)).rowcount for id_ in ids
                 )
+        self._connection.execute_many(  # a fact that stays names a source that is still there, or none
+            "UPDATE facts SET source_message_id = (SELECT message_id FROM fact_sources WHERE fact_id = facts.id LIMIT 1) "
+            "WHERE source_message_id = ?",
+            [(id_,) for id_ in chosen.messages],
+        )
         abandoned = "user_id = ? AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.conversation_id = {id})"
         for table, id_column, only in (
             ("session_metadata", "session_metadata.conversation_id", ""),
@@ -284,18 +254,7 @@ class Eraser:
             self._connection.execute(
                 "UPDATE users SET full_name = NULL, nickname = NULL, time_zone = NULL WHERE id = ?", (user_id,)
             )
-        return {table: count for table, count in removed.items() if count}
-
-    def _is_gone(self, user_id: bytes, receipt: Receipt) -> bool:
-        gone = [bytes.fromhex(id_) for id_ in (*receipt.messages, *receipt.facts)]
-        if any(view.holds_any(user_id, gone) for view in self._views):
-            return False
-        places = [(_OF_MESSAGES, id_) for id_ in receipt.messages] + [(_OF_FACTS, id_) for id_ in receipt.facts]
-        return not any(
-            self._connection.fetch_one(f"SELECT 1 FROM {table} WHERE {its_own}", {"id": bytes.fromhex(id_)})
-            for tables, id_ in places
-            for table, its_own in tables
-        )
+        return removed
 
     def _exists(self, table: str, id_: bytes, user_id: bytes) -> bool:
         return bool(self._connection.fetch_one(f"SELECT 1 FROM {table} WHERE id = ? AND user_id = ?", (id_, user_id)))

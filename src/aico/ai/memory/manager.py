@@ -6,9 +6,10 @@ from itertools import islice
 
 from aico.ai.memory.context import Context, assemble
 from aico.ai.memory.embedding import Embeddings
-from aico.ai.memory.erasure import Eraser, Receipt, Wish
+from aico.ai.memory.erasure import Eraser, Wish
 from aico.ai.memory.hits import Hit
 from aico.ai.memory.index import Filter
+from aico.ai.memory.receipts import Receipt, Receipts
 from aico.ai.memory.semantic import SemanticMemoryStore
 from aico.ai.memory.working import WorkingMemoryStore
 from aico.clock import Clock, from_us, to_us
@@ -44,13 +45,14 @@ class MemoryManager:
         semantic: SemanticMemoryStore,
         working: WorkingMemoryStore,
         eraser: Eraser,
+        receipts: Receipts,
         embeddings: Embeddings,
         clock: Clock,
     ) -> None:
         self._connection, self._users = connection, users
         self._conversations, self._facts, self._preferences = conversations, facts, preferences
         self._semantic, self._working, self._embeddings = semantic, working, embeddings
-        self._eraser, self._clock = eraser, clock
+        self._eraser, self._receipts, self._clock = eraser, receipts, clock
 
     def record(
         self,
@@ -233,13 +235,15 @@ class MemoryManager:
         since: datetime | None = None,
         until: datetime | None = None,
         everything: bool = False,
+        keep_facts: bool = False,
         preview: bool = False,
     ) -> Receipt:
         """Forget for good: one memory, a conversation, all that is about something, a span of time, or everything.
 
         `about` means every message and fact that holds every content word of the text, in any inflected form.
-        Conversation, about and time narrow each other down; id and everything stand alone. Facts drawn from a
-        forgotten message go with it; a fact that a forgotten one had superseded stays superseded. Of the user,
+        Conversation, about and time narrow each other down; id and everything stand alone. What else carries the
+        content goes too (`aico.ai.memory.traces`). Facts drawn only from forgotten messages go with them, unless
+        `keep_facts`: they lose their source then; a fact that a forgotten one had superseded stays superseded. Of the user,
         `everything` leaves the short name, under which what was forgotten stays forgotten. With `preview` nothing is removed and the receipt shows what would be.
         Raises InvalidInput for no selector or contradicting ones, NotFound for a user or id that is not there.
         """
@@ -253,11 +257,24 @@ class MemoryManager:
             since_us=None if since is None else to_us(since, field="since"),
             until_us=None if until is None else to_us(until, field="until"),
             everything=everything,
+            keep_facts=keep_facts,
         )
         wish.check()
         if user_id is None:
             raise NotFound("there is no user of this name; nothing was forgotten")
         return self._eraser.preview(user_id, wish) if preview else self._eraser.forget(user_id, wish)
+
+    def receipt(self, user: str, id: str) -> Receipt:
+        """The receipt of an earlier `forget`, from any process, able to `verify()`. Raises NotFound."""
+        user_id = self._users.find(user)
+        if user_id is None:
+            raise NotFound("there is no user of this name")
+        return self._receipts.get(user_id, id)
+
+    def receipts(self, user: str) -> Sequence[Receipt]:
+        """Every receipt that still has a forgotten memory on it, oldest first."""
+        user_id = self._users.find(user)
+        return [] if user_id is None else self._receipts.list(user_id)
 
     def _filter(
         self,

@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from aico.ai.memory.embedding import Embeddings
 from aico.ai.memory.hits import Hit, hit_of_fact, hit_of_message
@@ -75,6 +75,10 @@ class SemanticMemoryStore:
     def containing_all(self, user_id: bytes, text: str, where: Filter) -> list[bytes]:
         """The ids of all messages and facts that contain every content word of `text`, facts of the past included."""
         return self._current_index(user_id).containing_all(text, where)
+
+    def holds_all(self, user_id: bytes, text: str) -> Callable[[str], bool]:
+        """Whether another text contains every content word of `text`, judged like those of this user's memories."""
+        return self._current_index(user_id).holds_all(text)
 
     def content_words(self, user_id: bytes, text: str) -> tuple[str, ...]:
         """The words of `text` that count for `containing_all`."""

@@ -120,6 +120,12 @@ class QueryReader:
         first_person = any(_is_first_person(folded, asked_in) for _, _, folded in found)
         return Query(tuple(words.values()), content=bool(content), first_person=first_person)
 
+    def terms_of(self, text: str) -> set[str]:
+        """Every term under which a question would find this text, were it a message of the index."""
+        reading = self.analyzer.read(text)
+        stems = (self.analyzer.term(word, entry.code) for word in reading.uncertain_words for entry in self.languages)
+        return {*reading.terms, *stems}
+
     def name_terms(self, name: str) -> frozenset[str]:
         """Every term that a question with a word of this name would look for."""
         words = words_with_places(normalise(name))

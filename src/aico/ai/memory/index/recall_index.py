@@ -5,7 +5,7 @@ holds, not on how they came: adding in another order, editing and removing lead 
 """
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 import numpy as np
@@ -131,6 +131,20 @@ class RecallIndex:
             numbers = np.flatnonzero(held)
             oldest_first = numbers[self._table.order_in_time(numbers)]
             return [self._table.id_of(number) for number in oldest_first.tolist()]
+
+    def holds_all(self, text: str) -> Callable[[str], bool]:
+        """Whether another text, which need not be in the index, holds every content word of `text`: as `containing_all`."""
+        with self._lock:
+            reader = self._ensure_state().reader
+            asked = reader.read(text)
+        wanted = [said_terms(word.terms) for word in asked.words]
+
+        def holds(candidate: str) -> bool:
+            with self._lock:
+                held = reader.terms_of(candidate)
+            return asked.content and not any(held.isdisjoint(terms) for terms in wanted)
+
+        return holds
 
     def content_words(self, text: str) -> tuple[str, ...]:
         """The words of `text` that are not function words, as it writes them; empty when it has none."""

@@ -1,0 +1,144 @@
+"""After a forget, the holder of the keys finds nothing: not in free pages, log frames, the hot tier, backups or exports."""
+
+import io
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import aico
+from aico.testing import PASSPHRASE, FixedClock, HashEmbedder, cheap_settings
+from tests.independent import decryptor
+
+NOON = datetime(2026, 5, 8, 12, 0, tzinfo=UTC)
+CANARY = "the parrot knows the combination of the safe"
+NEEDLE = b"parrot"
+VIEWS = ("recall index", "hot tier")
+
+
+@pytest.fixture
+def open_again(tmp_path):
+    def opened():
+        settings = cheap_settings(clock=FixedClock(NOON), embedder=HashEmbedder())
+        return aico.open(tmp_path / "vault", passphrase=PASSPHRASE, settings=settings)
+
+    return opened
+
+
+def fill(vault) -> str:
+    """The canary in every place where content may lie, among memories that stay; the id of its message."""
+    memory = vault.memory
+    kept = memory.record("nell", "an ordinary day in May", conversation="days", at=NOON - timedelta(days=9))
+    canary = memory.record("nell", CANARY, conversation="secret", at=NOON, source_id="s1")
+    memory.record("nell", "and what did it say", conversation="secret", at=NOON + timedelta(hours=1))
+    memory.remember("nell", CANARY + ", says Nell", source=canary, valid_from=NOON)
+    vault.album.note("nell", canary, f"note: {CANARY}")
+    vault.album.note("nell", kept, f"elsewhere: {CANARY}")
+    vault.album.tag("nell", canary, "parrot")
+    vault.feedback.record("nell", "rating", "quality", message=canary, payload={"why": CANARY})
+    vault.feedback.record("nell", "survey", "open", payload={"answer": f'"{CANARY}"\n'}, is_sensitive=True)
+    vault.preferences.set("nell", "companion.topic", CANARY)
+    with vault.connection.transaction():
+        vault.connection.execute("UPDATE conversations SET title = ? WHERE name = 'days'", (f"Of how {CANARY}",))
+    vault.logs.insert_log(level="INFO", message=f"heard: {CANARY}", extra={"said": CANARY})
+    memory.recent("nell", "secret")
+    vault.views.wait()
+    return canary
+
+
+def places_holding_it(folder: Path, needles: list[bytes], vectors: list[bytes]) -> set[str]:
+    """Where the canary or a vector made of it lies in a closed vault, every page opened with its keys."""
+    found = set()
+
+    def look(place: str, content: bytes) -> None:
+        found.update({place} if any(needle in content for needle in needles) else ())
+        found.update({f"{place}: vector"} if any(vector in content for vector in vectors) else ())
+
+    look("pages", decryptor.open_vault(folder, PASSPHRASE).serialize())
+    for values in decryptor.hot_tier(folder, PASSPHRASE).values():
+        for _, content in values:
+            look("hot tier", content)
+    for path in (path for path in folder.rglob("*") if path.is_file()):
+        look(f"file {path.name}", path.read_bytes())
+    return found
+
+
+def copies(vault, folder: Path) -> Iterator[tuple[str, bytes]]:
+    """The frames of the log as they lie on the disk now, a new backup and a new export."""
+    shutil.copytree(vault.folder, folder)
+    for _, page in decryptor.log_frames(folder, PASSPHRASE):
+        yield "log frame", page
+    made = vault.backups.create(folder / "elsewhere", full=True)
+    yield "backup", decryptor.full_backup(made.path.read_bytes(), PASSPHRASE)[1].serialize()
+    export = io.BytesIO()
+    vault.export(export, "nell")
+    yield "export", export.getvalue()
+
+
+def vectors_telling_of_it(vault) -> list[bytes]:
+    """The canary's vectors, and those of its neighbour, which was embedded with the turn before it."""
+    kept = [row["id"] for row in vault.connection.fetch_all("SELECT id FROM messages WHERE text LIKE 'an ordinary%'")]
+    rows = vault.connection.fetch_all("SELECT owner_id, vector FROM embeddings")
+    return [row["vector"] for row in rows if row["owner_id"] not in kept and len(row["vector"])]
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        {"id": "the canary's"},
+        {"about": "parrots safe"},
+        {"conversation": "secret"},
+        {"since": NOON - timedelta(hours=1), "until": NOON + timedelta(hours=1)},
+        {"everything": True},
+    ],
+    ids=lambda selector: next(iter(selector)),
+)
+def test_the_holder_of_the_keys_finds_the_canary_before_and_nothing_after(open_again, tmp_path, selector):
+    with open_again() as vault:
+        canary = fill(vault)
+        vectors = vectors_telling_of_it(vault)
+        assert len(vectors) == 3  # the message, its fact, the turn that follows
+        before = {place for place, content in copies(vault, tmp_path / "before") if NEEDLE in content}
+    assert before == {"log frame", "backup", "export"}
+    assert places_holding_it(tmp_path / "vault", [NEEDLE], vectors) == {"pages", "pages: vector", "hot tier"}
+
+    with open_again() as vault:
+        wish = {"id": canary} if "id" in selector else selector
+        # What hangs from the chosen memories or quotes them goes by any selector.
+        receipt = vault.memory.forget("nell", **wish)
+        assert receipt.log_cleared
+        assert receipt.verify()
+        assert [finding.ok for finding in vault.doctor() if finding.name == "forgotten"] == [True]
+        for number, (place, content) in enumerate(copies(vault, tmp_path / "after")):
+            assert NEEDLE not in content, (number, place)
+            assert not any(vector in content for vector in vectors), (number, place)
+    assert places_holding_it(tmp_path / "vault", [NEEDLE], vectors) == set()
+
+
+def test_the_vectors_are_the_half_precision_floats_that_were_made(open_again):
+    with open_again() as vault:
+        fill(vault)
+        fact = HashEmbedder().embed([CANARY + ", says Nell"])[0].astype(np.float16).tobytes()
+        assert fact in vectors_telling_of_it(vault)
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_every_view_lets_go_of_what_was_forgotten(open_again, name):
+    with open_again() as vault:
+        assert tuple(view.name for view in vault.views) == VIEWS  # one that is new joins by being named here
+        view = next(view for view in vault.views if view.name == name)
+        fill(vault)
+        user = vault.users.find("nell")
+        ids = [row["id"] for row in vault.connection.fetch_all("SELECT id FROM messages WHERE text LIKE '%parrot%'")]
+        view.catch_up()
+        assert (view.lag(), view.trouble) == (0, "")
+        assert view.holds_any(user, ids)
+        vault.connection.execute("DELETE FROM messages WHERE id = ?", (ids[0],))
+        assert view.lag() > 0
+        view.erase(user, [*ids, b"not a row of it!"])
+        assert not view.holds_any(user, ids)
+        view.catch_up()
+        assert (view.lag(), view.holds_any(user, ids)) == (0, False)
