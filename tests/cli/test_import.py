@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import aico
+from aico.ai.embedding.choice import can_run_default_model
 from tests.cli.conftest import PROGRAM, Terminal, only_object, run, run_json
 
 
@@ -120,3 +121,36 @@ def test_files_that_are_not_json_lines_end_in_a_report(home: Path, content: byte
 
 def test_a_list_of_something_else_is_refused(home: Path) -> None:
     assert run_json("import", "-", "--skip-bad", input=b"[" * 100_000, exit_code=2)["error"] == "InvalidInput"
+
+
+@pytest.mark.skipif(not can_run_default_model(), reason="the default model is not installed here")
+def test_what_was_brought_in_is_found_by_meaning_when_the_command_ends(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AICO_EMBEDDER")
+    run("models", "use", "multilingual-e5-small")
+    file = written(tmp_path / "talk.jsonl", line(1), line(2))
+    assert run_json("import", file, "--no-wait")["added"] == 2
+    assert run_json("import", file)["pending"] == 0
+    assert [found["vectors"] for found in run_json("models", "ls")["models"] if found["chosen"]] == [2]
+    assert "by words and by meaning" in run("import", file).stdout
+
+
+def test_an_import_succeeds_though_the_model_cannot_be_reached_and_says_so(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AICO_EMBEDDER")
+    run("models", "use", "ollama/nothing", "--url", "http://127.0.0.1:9")
+    file = written(tmp_path / "talk.jsonl", line(1), line(2))
+    imported = run("import", file)
+    assert imported.exit_code == 0
+    assert "2 added" in imported.stdout
+    assert "2 by meaning later" in imported.stdout
+    assert run_json("import", file, "--no-wait")["pending"] == 2
+
+
+def test_without_a_model_an_import_says_nothing_of_meaning(home: Path, tmp_path: Path) -> None:
+    run("models", "use", "none")
+    file = written(tmp_path / "talk.jsonl", line(1))
+    assert (run_json("import", file)["model"], run_json("import", file)["pending"]) == (None, 0)
+    assert "meaning" not in run("import", file).stdout

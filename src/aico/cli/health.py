@@ -91,7 +91,7 @@ def _meaning(embeddings: list[dict[str, Any]]) -> str:
     chosen = next((status for status in embeddings if status["chosen"]), None)
     if chosen is None:
         return "no embedding model; memories are found by their words"
-    waiting = f", {chosen['pending']:,} to come" if chosen["pending"] else ""
+    waiting = f", {chosen['pending']:,} to come (`aico models reembed` makes them now)" if chosen["pending"] else ""
     problem = f"; {chosen['problem']}" if chosen["problem"] else ""
     return f"{chosen['model']}, {number_of(chosen['vectors'], 'vector')}{waiting}{problem}"
 

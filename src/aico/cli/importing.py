@@ -2,16 +2,15 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from aico.cli._options import Call, common, writing_user_option
-from aico.cli._show import answer, console, number_of, printable, say
+from aico.cli._progress import byte_progress, count_progress
+from aico.cli._show import answer, number_of, printable, say
 from aico.cli._unlock import FIRST_USER, chosen_user, opened
-from aico.errors import InvalidInput
+from aico.errors import InvalidInput, ModelUnavailable
 
 if TYPE_CHECKING:
     from aico.portability.report import ImportReport
@@ -27,9 +26,12 @@ _CALLED = {"chatgpt": "ChatGPT's export", "claude": "Claude's export", "jsonl": 
 @click.option("--from", "kind", type=click.Choice(FORMATS), help="What the file is, where its content does not tell.")
 @click.option("--skip-bad", is_flag=True, help="Leave out what cannot be taken, and report it.")
 @click.option("--return-forgotten", is_flag=True, help="Record again what was forgotten.")
+@click.option("--no-wait", is_flag=True, help="Leave it for later to find by meaning what was brought in.")
 @writing_user_option
 @common
-def import_(call: Call, *, file: str, kind: Any, skip_bad: bool, return_forgotten: bool, user: str | None) -> None:
+def import_(
+    call: Call, *, file: str, kind: Any, skip_bad: bool, return_forgotten: bool, no_wait: bool, user: str | None
+) -> None:
     """Bring in chats: ChatGPT's or Claude's export, JSON Lines, or our own export.
 
     FILE is the ZIP file as it came, a folder, one of its files, or - for standard input. What it is shows from its
@@ -38,18 +40,49 @@ def import_(call: Call, *, file: str, kind: Any, skip_bad: bool, return_forgotte
 
     Importing again, after an interruption or with a newer export, adds only what is missing. What was forgotten
     stays forgotten.
+
+    All of it is found by its words at once. To be found by its meaning it is read by the chosen model, which takes some
+    minutes for every ten thousand messages; Ctrl-C leaves that for later, and so does --no-wait.
     """
-    with opened(call.home) as vault, _progress() as on_progress:
-        report = vault.import_(
-            sys.stdin.buffer if file == "-" else file,
-            user,
-            fallback_user=_fallback_user(vault),
-            kind=kind,
-            skip_bad=skip_bad,
-            return_forgotten=return_forgotten,
-            on_progress=on_progress,
+    with opened(call.home) as vault:
+        with byte_progress("reading") as on_progress:
+            report = vault.import_(
+                sys.stdin.buffer if file == "-" else file,
+                user,
+                fallback_user=_fallback_user(vault),
+                kind=kind,
+                skip_bad=skip_bad,
+                return_forgotten=return_forgotten,
+                on_progress=on_progress,
+            )
+        if not call.as_json:
+            _show(report)
+        pending = _embed(vault, wait=not no_wait)
+        document = {**_document(report), "model": vault.embeddings.model, "pending": pending}
+    answer(document, lambda: _show_pending(document), as_json=call.as_json)
+
+
+def _embed(vault: "Vault", *, wait: bool) -> int:
+    """Make the vectors of what was brought in, as far as that is wanted; how many are left for later."""
+    if wait:
+        try:
+            with count_progress("understanding") as on_progress:
+                vault.embeddings.catch_up(on_progress)
+        except KeyboardInterrupt:
+            say("Stopped; what was brought in is kept.", err=True)
+        except ModelUnavailable as exc:  # what was asked for is done: words find it meanwhile
+            say(f"{exc}", err=True)
+    return vault.embeddings.lag()
+
+
+def _show_pending(document: dict[str, Any]) -> None:
+    if document["pending"]:
+        say(
+            f"Found by words at once; {document['pending']:,} by meaning later, when {document['model']} has read them: "
+            "while the vault is open, or now with `aico models reembed`."
         )
-    answer(_document(report), lambda: _show(report), as_json=call.as_json)
+    elif document["model"] is not None:
+        say("All of it can be found by words and by meaning.")
 
 
 def _fallback_user(vault: "Vault") -> str | None:
@@ -58,20 +91,6 @@ def _fallback_user(vault: "Vault") -> str | None:
         return chosen_user(vault, None, first=FIRST_USER)
     except InvalidInput:
         return None
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int | None], object] | None]:
-    """A bar on standard error that moves with the bytes read; nothing where nobody looks."""
-    screen = console(err=True)
-    if not screen.is_terminal:
-        yield None
-        return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
-
-    with Progress(BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=screen, transient=True) as bar:
-        task = bar.add_task("import", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _document(report: "ImportReport") -> dict[str, Any]:

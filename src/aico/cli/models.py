@@ -1,14 +1,13 @@
 """`aico models`: which embedding model finds memories by their meaning, and what the vault holds of each."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from aico.cli._options import Call, common
-from aico.cli._show import answer, console, number_of, say
+from aico.cli._progress import count_progress
+from aico.cli._show import answer, number_of, say
 from aico.cli._unlock import opened
 from aico.errors import InvalidInput, NotFound
 
@@ -103,7 +102,7 @@ def reembed(call: Call) -> None:
                 "no model is chosen, so memories are found by their words; nothing was changed",
                 hint="`aico models use multilingual-e5-small`",
             )
-        with _progress() as on_progress:
+        with count_progress("understanding") as on_progress:
             embeddings.catch_up(on_progress)
         chosen = next(found for found in embeddings.status() if found.chosen)
     document = {"model": chosen.model, "vectors": chosen.vectors, "pending": chosen.pending}
@@ -198,17 +197,3 @@ def _show_choice(document: dict[str, Any], *, asked: str) -> None:
         say(
             "The default model is not installed here, so memories are found by their words: `aico models install FILE`."
         )
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], object] | None]:
-    """A bar on standard error; nothing where nobody looks."""
-    screen = console(err=True)
-    if not screen.is_terminal:
-        yield None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=screen, transient=True) as bar:
-        task = bar.add_task("embed", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -65,8 +65,10 @@ class Recorded:
 class _Place:
     """Where messages go: the id that their conversation's name gives, from which their own ids follow, and the row."""
 
+    name: str = field(repr=False)
     named: bytes
     conversation: bytes
+    there: bool
 
 
 class ConversationRepository:
@@ -90,13 +92,11 @@ class ConversationRepository:
         """
         several = len(messages) > 1
         checked = [_checked_in_place(message, number, several=several) for number, message in enumerate(messages)]
-        names = dict.fromkeys(message.conversation for message in checked)
-        places = {name: self._ensure_conversation(user_id, name) for name in names}
-        recorded = []
-        for number, message in enumerate(checked):
-            recorded.append(self._add_one(user_id, places[message.conversation], message, return_forgotten))
-            if on_progress is not None and (number + 1) % PROGRESS_EVERY == 0:
-                on_progress(number + 1)
+        recorded: list[Recorded] = []
+        while some := checked[len(recorded) : len(recorded) + PROGRESS_EVERY]:
+            recorded += self._add_some(user_id, some, return_forgotten)
+            if on_progress is not None and len(some) == PROGRESS_EVERY:
+                on_progress(len(recorded))
         return recorded
 
     def recent(self, user_id: bytes, conversation: str, *, limit: int) -> list[Moment]:
@@ -134,7 +134,9 @@ class ConversationRepository:
 
     def ensure(self, user_id: bytes, name: str) -> bytes:
         """The id of the conversation that goes by this name, made if new. Call it inside a transaction."""
-        return self._ensure_conversation(user_id, checked_name(name, field="conversation")).conversation
+        place = self._place(user_id, checked_name(name, field="conversation"))
+        self._begin_missing(user_id, [place])
+        return place.conversation
 
     def conversation_id(self, user_id: bytes, name: str) -> bytes:
         """The id that a conversation of this name has or would have; that of another, where it was merged into it."""
@@ -155,20 +157,22 @@ class ConversationRepository:
             ).rowcount
         )
 
-    def _ensure_conversation(self, user_id: bytes, name: str) -> "_Place":
+    def _place(self, user_id: bytes, name: str) -> _Place:
         named = self._natural_ids.conversation(user_id, name)
         if self._connection.fetch_one("SELECT 1 FROM conversations WHERE id = ?", (named,)):
-            return _Place(named, named)
+            return _Place(name, named, named, there=True)
         merged = self._merged_into(named)
-        if merged is not None:
-            return _Place(named, merged)
-        # What it was merged into, if it was, is forgotten: the name begins anew.
-        self._connection.execute("DELETE FROM merged_rows WHERE id = ?", (named,))
-        self._connection.execute(
-            "INSERT INTO conversations (id, user_id, name, created_at) VALUES (?, ?, ?, ?)",
-            (named, user_id, name, self._ids.now_us()),
-        )
-        return _Place(named, named)
+        return _Place(name, named, merged or named, there=merged is not None)
+
+    def _begin_missing(self, user_id: bytes, places: Iterable[_Place]) -> None:
+        """Make the conversations that are not there. One whose name led to a forgotten one begins anew."""
+        for place in places:
+            if not place.there:
+                self._connection.execute("DELETE FROM merged_rows WHERE id = ?", (place.named,))
+                self._connection.execute(
+                    "INSERT INTO conversations (id, user_id, name, created_at) VALUES (?, ?, ?, ?)",
+                    (place.named, user_id, place.name, self._ids.now_us()),
+                )
 
     def _merged_into(self, conversation_id: bytes) -> bytes | None:
         """The conversation that one was merged into, as long as that is there."""
@@ -178,23 +182,49 @@ class ConversationRepository:
         )
         return None if row is None else bytes(row["into_id"])
 
-    def _sourced_id(self, place: "_Place", source_id: str) -> bytes:
-        """The id of a message that has one where it comes from; that of the message it was merged into."""
-        named = self._natural_ids.message(place.named, source_id)
-        row = self._connection.fetch_one("SELECT into_id FROM merged_rows WHERE id = ?", (named,))
-        return named if row is None else bytes(row["into_id"])
+    def _add_some(self, user_id: bytes, messages: Sequence[Message], return_forgotten: bool) -> list[Recorded]:
+        """Find out what there is of all of them first, then write what is new."""
+        places = {name: self._place(user_id, name) for name in dict.fromkeys(m.conversation for m in messages)}
+        ids = self._message_ids([(places[message.conversation], message.source_id) for message in messages])
+        sourced = [id for id, message in zip(ids, messages, strict=True) if message.source_id is not None]
+        forgotten = self._among("SELECT id FROM erasures WHERE id IN ({ids})", sourced)
+        if return_forgotten:
+            for id in forgotten:
+                self._connection.execute("DELETE FROM erasures WHERE id = ?", (id,))
+            forgotten = set()
+        known = self._among("SELECT id FROM messages WHERE id IN ({ids})", sourced)
+        recorded, new = list[Recorded](), list[tuple[bytes, Message]]()
+        for message_id, message in zip(ids, messages, strict=True):
+            if message_id in forgotten:
+                recorded.append(Recorded(message_id, Outcome.FORGOTTEN))
+            elif message_id in known:
+                recorded.append(Recorded(message_id, Outcome.REPEATED))
+            else:
+                recorded.append(Recorded(message_id, Outcome.ADDED))
+                known.add(message_id)
+                new.append((message_id, message))
+        self._begin_missing(user_id, [places[name] for name in dict.fromkeys(m.conversation for _, m in new)])
+        for id, message in new:  # one by one: `execute_many` takes a savepoint, whose journal costs more than all this
+            self._connection.execute(
+                _INSERT, self._row(id, user_id, places[message.conversation].conversation, message)
+            )
+        return recorded
 
-    def _add_one(self, user_id: bytes, place: "_Place", message: Message, return_forgotten: bool) -> Recorded:
-        if message.source_id is None:
-            message_id = self._ids.new_id()
-        else:
-            message_id = self._sourced_id(place, message.source_id)
-            if self._connection.fetch_one("SELECT 1 FROM erasures WHERE id = ?", (message_id,)):
-                if not return_forgotten:
-                    return Recorded(message_id, Outcome.FORGOTTEN)
-                self._connection.execute("DELETE FROM erasures WHERE id = ?", (message_id,))
-        added = self._connection.execute(_INSERT, self._row(message_id, user_id, place.conversation, message)).rowcount
-        return Recorded(message_id, Outcome.ADDED if added else Outcome.REPEATED)
+    def _message_ids(self, messages: Sequence[tuple[_Place, str | None]]) -> list[bytes]:
+        """A new id for each message, or, where it has one where it comes from, what follows from that.
+
+        Of a message that was merged into another it is the other's.
+        """
+        named = [
+            None if source is None else self._natural_ids.message(place.named, source) for place, source in messages
+        ]
+        sql = "SELECT id, into_id FROM merged_rows WHERE id IN ({ids})"
+        merged = {row["id"]: bytes(row["into_id"]) for row in rows_by_id(self._connection, sql, filter(None, named))}
+        return [self._ids.new_id() if id is None else merged.get(id, id) for id in named]
+
+    def _among(self, sql: str, ids: Iterable[bytes]) -> set[bytes]:
+        """Those of the ids that a query finds."""
+        return {bytes(row["id"]) for row in rows_by_id(self._connection, sql, ids)}
 
     def _row(self, message_id: bytes, user_id: bytes, conversation_id: bytes, message: Message) -> tuple[Value, ...]:
         at = self._ids.now_us() if message.at is None else to_us(message.at)
@@ -215,7 +245,7 @@ class ConversationRepository:
 
 _INSERT = """INSERT INTO messages
     (id, user_id, conversation_id, role, speaker, text, at, utc_offset_min, position, source_id)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"""
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 _SELECT_MOMENTS = """SELECT m.id, m.text, m.role, m.speaker, m.at, m.utc_offset_min, m.source_id, m.position,
     c.name AS conversation

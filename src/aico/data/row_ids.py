@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from aico.data.libsql import LibSQLConnection, Row
+from aico.data.libsql import LibSQLConnection, Row, Value
 from aico.errors import NotFound
 from aico.security.envelope import Place, canonical
 from aico.security.keys import NaturalKey
@@ -97,8 +97,8 @@ def parsed_id(text: str, *, what: str) -> bytes:
     return found
 
 
-def rows_by_id(connection: LibSQLConnection, sql: str, ids: Iterable[bytes], user_id: bytes) -> Iterator[Row]:
-    """The user's rows with these ids. `sql` has `{ids}` where they go and a last `?` for the user."""
+def rows_by_id(connection: LibSQLConnection, sql: str, ids: Iterable[bytes], *others: Value) -> Iterator[Row]:
+    """The rows with these ids. `sql` has `{ids}` where they go, and a `?` behind it for each other value."""
     rest = iter(ids)
     while some := list(islice(rest, _IDS_AT_ONCE)):
-        yield from connection.fetch_all(sql.format(ids=", ".join("?" * len(some))), (*some, user_id))
+        yield from connection.fetch_all(sql.format(ids=", ".join("?" * len(some))), (*some, *others))

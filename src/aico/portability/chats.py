@@ -12,10 +12,8 @@ import msgspec
 
 from aico.ai.memory.manager import MemoryManager
 from aico.clock import EPOCH
-from aico.data.conversations import ConversationRepository, Message, Outcome, checked_message
-from aico.data.libsql import LibSQLConnection
+from aico.data.conversations import Message, Outcome, checked_message
 from aico.data.limits import checked_label
-from aico.data.user import UserService
 from aico.errors import InvalidInput
 from aico.portability.elements import Element, elements
 from aico.portability.report import BadRecord, ImportReport
@@ -45,36 +43,8 @@ class Format(Protocol):
         ...
 
 
-class Recorder:
-    """Records chats for one user, some thousand messages at a time, titles with them."""
-
-    def __init__(
-        self,
-        connection: LibSQLConnection,
-        memory: MemoryManager,
-        conversations: ConversationRepository,
-        users: UserService,
-    ) -> None:
-        self._connection, self._memory, self._conversations, self._users = connection, memory, conversations, users
-
-    def record(
-        self, user: str, messages: list[Message], titles: dict[str, str], report: ImportReport, return_forgotten: bool
-    ) -> None:
-        """All of it in one transaction. Raises InvalidInput before anything is written."""
-        with self._connection.transaction():
-            recorded = self._memory.record_outcomes(user, messages, return_forgotten=return_forgotten)
-            user_id = self._users.find(user)
-            for name, title in titles.items():
-                if user_id is not None:
-                    self._conversations.set_title(user_id, name, title)
-        for one in recorded:
-            report.added += one.outcome is Outcome.ADDED
-            report.repeated += one.outcome is Outcome.REPEATED
-            report.forgotten += one.outcome is Outcome.FORGOTTEN
-
-
 def import_chats(
-    recorder: Recorder,
+    memory: MemoryManager,
     user: str,
     file: BinaryIO,
     decode: Format,
@@ -90,7 +60,7 @@ def import_chats(
     `on_progress` gets the bytes read so far. Raises BadRecord at the first conversation that cannot be taken, unless
     `skip_bad`; those before it are recorded then. Every message has its product's id, so the next run goes on.
     """
-    batch = _Batch(recorder, user, report, skip_bad, return_forgotten)
+    batch = _Batch(memory, user, report, skip_bad, return_forgotten)
     try:
         for element in elements(file):
             bad = BadRecord(element.number, "", "", unit="conversation", file=file_name)
@@ -113,9 +83,9 @@ class _Batch:
     """What will be recorded together."""
 
     def __init__(
-        self, recorder: Recorder, user: str, report: ImportReport, skip_bad: bool, return_forgotten: bool
+        self, memory: MemoryManager, user: str, report: ImportReport, skip_bad: bool, return_forgotten: bool
     ) -> None:
-        self._recorder, self._user, self._report = recorder, user, report
+        self._memory, self._user, self._report = memory, user, report
         self._skip_bad, self._return_forgotten = skip_bad, return_forgotten
         self._chats: list[tuple[Chat, BadRecord]] = []
         self._messages = self._size_bytes = 0
@@ -147,8 +117,14 @@ class _Batch:
     def _record(self, chats: list[Chat]) -> None:
         messages = [message for chat in chats for message in chat.messages]
         titles = {chat.name: chat.title for chat in chats if chat.title and chat.messages}
-        if messages:
-            self._recorder.record(self._user, messages, titles, self._report, self._return_forgotten)
+        if not messages:
+            return
+        for one in self._memory.record_chats(
+            self._user, messages, titles=titles, return_forgotten=self._return_forgotten
+        ):
+            self._report.added += one.outcome is Outcome.ADDED
+            self._report.repeated += one.outcome is Outcome.REPEATED
+            self._report.forgotten += one.outcome is Outcome.FORGOTTEN
 
 
 def _parted(messages: list[Message], place: BadRecord) -> tuple[list[Message], list[BadRecord]]:

@@ -12,7 +12,7 @@ from aico.data.row_ids import NaturalIds
 from aico.data.user import UserService
 from aico.errors import InvalidInput
 from aico.portability import chatgpt, claude
-from aico.portability.chats import Format, Recorder, import_chats
+from aico.portability.chats import Format, import_chats
 from aico.portability.jsonl import import_jsonl
 from aico.portability.report import ImportReport
 from aico.portability.restore import NamingKeys, import_export
@@ -95,6 +95,5 @@ class Importer:
         if report.format == "jsonl":
             import_jsonl(self.memory, user, file, report=report, on_progress=tell, **reading)
         else:
-            recorder = Recorder(self.connection, self.memory, self.conversations, self.users)
             decode = CHATS[report.format]
-            import_chats(recorder, user, file, decode, report, file_name=name, on_progress=tell, **reading)
+            import_chats(self.memory, user, file, decode, report, file_name=name, on_progress=tell, **reading)

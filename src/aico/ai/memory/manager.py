@@ -1,6 +1,6 @@
 """The one door to a companion's memory: record, remember, recall, assemble, forget."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 
@@ -120,16 +120,38 @@ class MemoryManager:
                 on_progress(len(recorded) + number)
 
         while batch := list(islice(rest, BATCH)):
-            with self._connection.transaction():
-                recorded += self._conversations.add(
-                    self._users.ensure(user),
-                    batch,
-                    return_forgotten=return_forgotten,
-                    on_progress=tell,
-                )
-            self._embeddings.wake()
+            recorded += self._record_batch(user, batch, {}, return_forgotten, tell)
         self._working.catch_up()
         tell(0)
+        return recorded
+
+    def record_chats(
+        self, user: str, messages: Sequence[Message], *, titles: Mapping[str, str], return_forgotten: bool = False
+    ) -> list[Recorded]:
+        """Record messages and the titles of their conversations, by name, all at once or not at all.
+
+        Tells what became of each message. Raises InvalidInput before anything is written, Busy or DiskFull.
+        """
+        recorded = self._record_batch(user, messages, titles, return_forgotten, None)
+        self._working.catch_up()
+        return recorded
+
+    def _record_batch(
+        self,
+        user: str,
+        messages: Sequence[Message],
+        titles: Mapping[str, str],
+        return_forgotten: bool,
+        on_progress: Callable[[int], object] | None,
+    ) -> list[Recorded]:
+        with self._connection.transaction():
+            user_id = self._users.ensure(user)
+            recorded = self._conversations.add(
+                user_id, messages, return_forgotten=return_forgotten, on_progress=on_progress
+            )
+            for name, title in titles.items():
+                self._conversations.set_title(user_id, name, title)
+        self._embeddings.wake()
         return recorded
 
     def remember(
