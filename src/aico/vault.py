@@ -317,9 +317,10 @@ class Vault:
     ) -> ImportReport:
         """Import chats from a file, ZIP archive or folder: ChatGPT's or Claude's export, JSON Lines, or our own export.
 
-        `kind` ("chatgpt", "claude", "jsonl", "aico") is seen from the content where it is not given; without
-        `user` our own export is its own user's, anything else the `fallback_user`'s. `on_progress` gets bytes read and bytes in all. Raises NotFound, BadRecord, InvalidInput
-        or as `record`; what was read before is kept, and importing again adds only the rest.
+        `kind` ("chatgpt", "claude", "jsonl", "aico") is seen from the content where it is not given; without `user`
+        our own export is its own user's, anything else the `fallback_user`'s. `on_progress` gets bytes read and bytes
+        in all. Raises NotFound, BadRecord, InvalidInput or as `record`; what was read before is kept, and importing
+        again adds only the rest.
         """
         importer = Importer(self.connection, self.memory, self.users, self._conversations, self._natural_ids, self.keys)
         return importer.run(file, How(user, fallback_user, kind, skip_bad, return_forgotten), on_progress)
@@ -335,7 +336,8 @@ class Vault:
         """Write one person's whole memory **in the clear**: JSON Lines that `import_` reads back, or Markdown.
 
         `file` is a new file, readable by its owner alone, or an open binary file. `on_progress` gets the number of
-        records written. The audit log says so before the first byte leaves. Raises NotFound for a user, InvalidInput if the file exists, DiskFull or StorageError.
+        records written. The audit log says so before the first byte leaves. Raises NotFound for a user, InvalidInput
+        if the file exists, DiskFull or StorageError.
         """
         if format not in ("jsonl", "markdown"):
             raise InvalidInput('format is "jsonl" or "markdown"; nothing was written', field="format")

@@ -56,9 +56,9 @@ def open_stream(source: BinaryIO, *, keys: dict[int, ValueKey], bound_to: Place)
 
 
 class SealedReader(io.RawIOBase):
-    """A sealed stream, from where `source` stands to its end, read from any place. Each chunk is verified before a byte of it is handed out.
+    """A sealed stream, from where `source` stands to its end, read from any place.
 
-    Opening verifies the last chunk, so a file that was cut is refused at once. Raises as `open_stream`. Thread rule:
+    Each chunk is verified before a byte of it is handed out. Opening verifies the last chunk, so a file that was cut is refused at once. Raises as `open_stream`. Thread rule:
     one thread at a time. Closes `source` with itself.
     """
 
