@@ -326,3 +326,14 @@ def test_the_audit_log_names_the_backup_that_was_made_and_the_one_a_vault_came_f
     with open_in(tmp_path / "restored") as restored:
         assert [(entry.action, entry.subject_id) for entry in restored.audit_log.entries()] == [("restored", made.id)]
         assert restored.audit_log.verify().intact
+
+
+def test_a_backup_whose_parent_is_pruned_while_it_is_made_stands_alone(vault, tmp_path):
+    first = vault.backups.create()
+    vault.clock.move(timedelta(hours=1))
+    fill(vault, 50, 7000)
+    made = vault.backups.create(on_progress=lambda done, total: first.path.unlink(missing_ok=True))
+    assert made.parent is None
+    assert [one.id for one in vault.backups.list()] == [made.id]
+    aico.restore(made.path, tmp_path / "restored", passphrase=PASSPHRASE)
+    assert len(texts_in(tmp_path / "restored")) == 350

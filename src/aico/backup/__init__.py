@@ -104,6 +104,9 @@ class Backups:
             self._connection.backup_to(copy_path)
             with PageCopy(copy_path, self._database_keys) as copy:
                 made = self._write(place, copy, parent, on_progress or _silent)
+                if parent is not None and not parent.path.exists():  # pruned meanwhile: this one could not be restored
+                    made.path.unlink(missing_ok=True)
+                    made = self._write(place, copy, None, on_progress or _silent)
         except OSError as exc:
             raise storage_error(exc, place, "no backup was made; the vault is as it was") from exc
         finally:
