@@ -1,5 +1,6 @@
 """What a person adds to a memory, be it a message or a fact: a favourite, a note, a tone, tags, and visits to it."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -120,7 +121,7 @@ class MarkRepository:
         self._connection.execute(f"UPDATE memory_marks SET {column} = ? WHERE id = ?", (value, mark))
 
 
-class Marking:
+class Marking(ABC):
     """The calls by which a person marks memories, shared by `FactBook` and `Album`. `id` is the memory's."""
 
     def __init__(self, connection: LibSQLConnection, marks: MarkRepository) -> None:
@@ -156,9 +157,9 @@ class Marking:
 
         self._connection.write(marked)
 
+    @abstractmethod
     def _owner(self, user: str, id: str) -> tuple[bytes, bytes]:
         """The ids of the user and of their memory. Raises NotFound."""
-        raise NotImplementedError
 
 
 def _checked_tag(tag: str) -> str:

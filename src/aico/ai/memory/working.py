@@ -7,6 +7,7 @@ An entry is the exact end of a conversation or it is not used. Whatever cannot b
 what may concern any of them (a changed or deleted row, a truth that was put back) drops them all.
 """
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -92,6 +93,7 @@ class WorkingMemoryStore:
         self._store, self._connection, self._feed = store, connection, feed
         self._conversations, self._ttl_s = conversations, ttl_s
         self._applied = 0
+        self._following = threading.Lock()  # held by the thread that takes in what was committed
 
     def recent(self, user_id: bytes, conversation: str, *, limit: int, ttl_s: float | None = None) -> list[Moment]:
         """The last `limit` messages of a conversation, oldest first: exactly what `ConversationRepository.recent` says.
@@ -116,12 +118,16 @@ class WorkingMemoryStore:
     def catch_up(self) -> None:
         """Take in what was committed since: called after every write of this process. Inside a transaction it waits.
 
-        One step, without a second look whether more came meanwhile: an answer looks again by itself.
+        One step, by one thread at a time, without a second look whether more came meanwhile: an answer looks again by
+        itself.
         """
-        if self._connection.in_transaction:
+        if self._connection.in_transaction or not self._following.acquire(blocking=False):
             return
-        with suppress(StorageError):
-            self._read_on(self._store.read(_mark_of))
+        try:
+            with suppress(StorageError):
+                self._read_on(self._store.read(_mark_of))
+        finally:
+            self._following.release()
 
     def lag(self) -> int:
         """How many changes were committed since the last that it reflects."""
