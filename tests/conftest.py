@@ -1,6 +1,7 @@
 """What all tests share: Hypothesis without a stopwatch, because a busy machine is not a bug; and no skips where all is there."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,15 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("aico")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _temporary_folder_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A leak audit looks into the temporary folder too: what other runs left or are writing there is none of this one's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp")))
+        patch.setattr(tempfile, "tempdir", None)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -61,6 +61,8 @@ def test_an_export_is_private_never_replaces_a_file_and_is_recorded(log: None, t
     assert [json.loads(line)["level"] for line in file.read_text().splitlines()] == ["ERROR", "WARNING"]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert run_json("logs", "export", str(file), exit_code=2)["error"] == "InvalidInput"
+    assert run("logs", "export", "-", "--level", "WARNING").stdout_bytes == file.read_bytes()
+    assert run_json("logs", "export", "-", exit_code=2)["error"] == "InvalidInput"
     assert run_json("logs", "audit")["entries"][-1]["action"] == "exported"
 
 

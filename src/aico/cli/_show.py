@@ -1,12 +1,15 @@
 """What commands print: one JSON object for programs, or text for people that no memory can turn into terminal commands."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from io import TextIOWrapper
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 import click
+
+from aico.errors import InvalidInput, StorageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,6 +35,19 @@ def answer(document: dict[str, Any], show: Callable[[], object], *, as_json: boo
         print_json(document)
     else:
         show()
+
+
+@contextmanager
+def standard_output(*, as_json: bool) -> Iterator[BinaryIO]:
+    """Standard output for the bytes of an export. Raises StorageError if whoever reads it stops before its end."""
+    if as_json:
+        raise InvalidInput("--json and the export would share standard output; nothing was written", hint="name a file")
+    try:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        sys.stdout = open("/dev/null", "w")  # noqa: PTH123, SIM115  # or Python complains again when it ends
+        raise StorageError("whoever read the export stopped before its end; it is not whole") from None
 
 
 def say(text: str, *, err: bool = False) -> None:

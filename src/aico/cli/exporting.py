@@ -1,15 +1,13 @@
 """`aico export`: one person's whole memory, in the clear."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from aico.cli._options import Call, common, user_option
-from aico.cli._show import answer, number_of, say, size
+from aico.cli._show import answer, number_of, say, size, standard_output
 from aico.cli._unlock import chosen_user, opened
-from aico.errors import InvalidInput, StorageError
 
 if TYPE_CHECKING:
     from aico.portability.export import ExportReport
@@ -30,21 +28,14 @@ def export(call: Call, *, format: Any, output: str, user: str | None) -> None:
     As JSON Lines, which `aico import` reads back to the same memory, or as one Markdown page. The file is readable by
     you alone on this machine, and is not encrypted. It never takes the place of another file.
     """
-    if output == "-" and call.as_json:
-        raise InvalidInput("--json and the export would share standard output; nothing was written", hint="name a file")
+    if output == "-":
+        with standard_output(as_json=call.as_json) as target, opened(call.home) as vault:
+            vault.export(target, chosen_user(vault, user), format=format)
+        say(WARNING, err=True)
+        return
     with opened(call.home) as vault:
-        name = chosen_user(vault, user)
-        if output != "-":
-            report = vault.export(Path(output), name, format=format)
-            answer(_document(report), lambda: _show(report, output), as_json=call.as_json)
-            return
-        try:
-            vault.export(sys.stdout.buffer, name, format=format)
-            sys.stdout.buffer.flush()
-        except BrokenPipeError:
-            sys.stdout = open("/dev/null", "w")  # noqa: PTH123, SIM115  # or Python complains again when it ends
-            raise StorageError("whoever read the export stopped before its end; it is not whole") from None
-    say(WARNING, err=True)
+        report = vault.export(Path(output), chosen_user(vault, user), format=format)
+    answer(_document(report), lambda: _show(report, output), as_json=call.as_json)
 
 
 def _document(report: "ExportReport") -> dict[str, Any]:

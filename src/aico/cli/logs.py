@@ -1,16 +1,16 @@
 """`aico logs`: the vault's log, followed, searched, exported and cleared; and the audit log, shown and proved."""
 
 import functools
-import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from aico.cli._options import Call, common, moment_option, text_argument
-from aico.cli._show import answer, console, number_of, print_indented, print_json, printable, say
+from aico.cli._show import answer, console, number_of, print_indented, print_json, printable, say, standard_output
 from aico.cli._unlock import can_confirm, confirmed, opened
 from aico.errors import AicoError, InvalidInput, NotFound
 
@@ -136,28 +136,26 @@ def stat(call: Call) -> None:
 
 
 @logs.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("output", metavar="FILE|-")
 @common
 @filtered
-def export(call: Call, *, filters: dict[str, Any], file: Path) -> None:
-    """Write entries to a file in the order they were written, an object a line.
+def export(call: Call, *, filters: dict[str, Any], output: str) -> None:
+    """Write entries to a new file, or with - to standard output, in the order they were written, an object a line.
 
-    The file is readable by whoever gets it: it leaves the vault's protection. It never replaces another file.
+    What is written is readable by whoever gets it: it leaves the vault's protection. It never replaces another file.
     """
     from aico.data.audit_log import Action
-    from aico.errors import storage_error
+    from aico.portability.export import new_file
 
-    with opened(call.home) as vault:
+    with ExitStack() as closing:
+        to_screen = output == "-"
+        target = closing.enter_context(standard_output(as_json=call.as_json) if to_screen else new_file(Path(output)))
+        vault = closing.enter_context(opened(call.home))
         chosen = _of_vault(vault, filters)
         vault.audit_log.append(Action.EXPORTED, counts={"logs": vault.logs.count_logs(**chosen)})
-        try:
-            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:
-                written = _write_entries(vault, chosen, target)
-        except FileExistsError:
-            raise InvalidInput("there is such a file already; nothing was written", hint="name a new file") from None
-        except OSError as exc:
-            raise storage_error(exc, file, "the export is not whole") from exc
-    answer({"entries": written}, lambda: say(f"Exported {number_of(written, 'line')}."), as_json=call.as_json)
+        written = _write_entries(vault, chosen, target)
+    if not to_screen:
+        answer({"entries": written}, lambda: say(f"Exported {number_of(written, 'line')}."), as_json=call.as_json)
 
 
 @logs.command()
