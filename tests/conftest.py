@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,10 +18,11 @@ settings.load_profile("aico")
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _temporary_folder_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _temporary_folder_of_its_own() -> Iterator[None]:
     """A leak audit looks into the temporary folder too: what other runs left or are writing there is none of this one's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp")))
+    with tempfile.TemporaryDirectory(prefix="tests-of-aico-") as folder, pytest.MonkeyPatch.context() as patch:
+        Path(folder).chmod(0o755)  # tests that give up root's rights still reach what is theirs in it
+        patch.setenv("TMPDIR", folder)
         patch.setattr(tempfile, "tempdir", None)
         yield
 
