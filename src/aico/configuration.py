@@ -47,6 +47,8 @@ SETTINGS = (
     Setting("users_in_memory", "users", "how many people's recall indexes stay in memory"),
     Setting("working_ttl_s", "seconds", "how long a conversation that nobody speaks in stays in the hot tier"),
     Setting("working_size_mib", "MiB", "the hot tier's file never grows past this"),
+    Setting("analytics_memory_mib", "MiB", "what analytics may use for one person; nothing is put aside on the disk"),
+    Setting("log_recalls", "yes or no", "keep figures of recalls, and questions that found nothing, in the log"),
     Setting("log_keep_days", "days", "older log entries are deleted"),
     Setting("log_rows_max", "entries", "the log never has more"),
     Setting("log_size_max_mib", "MiB", "the log's texts are never more"),

@@ -112,6 +112,10 @@ class Settings:
     """How long a conversation that nobody speaks in or asks for stays in the hot tier."""
     working_size_mib: int = 64
     """The hot tier's file never grows past this; when it is full it is emptied. 64 MiB hold some 100k short turns."""
+    analytics_memory_mib: int = 1024
+    """What DuckDB may use for one person: a million messages take about a tenth. Nothing is ever put aside on the disk."""
+    log_recalls: bool = True
+    """Whether figures of each recall, and the words of a question that found nothing, are kept in the vault's log."""
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -124,6 +128,7 @@ class Settings:
             ("log_size_max_mib", 1),
             ("working_ttl_s", 0),
             ("working_size_mib", 1),
+            ("analytics_memory_mib", 64),
         ):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not least <= value < _MOST:
@@ -160,6 +165,8 @@ class _ConfigFile(msgspec.Struct, forbid_unknown_fields=True):
     log_size_max_mib: int | None = None
     working_ttl_s: float | None = None
     working_size_mib: int | None = None
+    analytics_memory_mib: int | None = None
+    log_recalls: bool | None = None
 
 
 def vault_folder(path: Path | str | None) -> Path:

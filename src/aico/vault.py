@@ -12,10 +12,14 @@ from aico.ai.extraction import Extraction
 from aico.ai.memory.embedding import Embeddings
 from aico.ai.memory.erasure import Eraser
 from aico.ai.memory.manager import MemoryManager
+from aico.ai.memory.recall_log import RecallLog
 from aico.ai.memory.receipts import Receipts
 from aico.ai.memory.semantic import SemanticMemoryStore
 from aico.ai.memory.view import View
 from aico.ai.memory.working import TABLES, WorkingMemoryStore
+from aico.analytics.engine import AnalyticsEngine
+from aico.analytics.training import TrainingExport
+from aico.analytics.view import ColumnView
 from aico.audit import AuditReport, sampled_content, search_for_leaks, used_temporary_places
 from aico.backup import BackupInfo, Backups, OnProgress, restore
 from aico.clock import IdSource
@@ -66,7 +70,7 @@ from aico.vault_folder import (
 from aico.vault_keys import VaultKeys
 from aico.views import Views
 
-HOT_TIER, BACKUP_FOLDER = "lmdb", "backups"
+HOT_TIER, COLUMNS, BACKUP_FOLDER = "lmdb", "duckdb", "backups"
 
 
 def open_vault(
@@ -156,7 +160,7 @@ class Vault:
     `memory` is the door. Below it stand `users`, `conversations`, `facts`, `album`, `feedback`, `preferences`, `devices`,
     `live_sessions` and `logs`; `pins` and `sessions` let people in, `audit_log` keeps what happened. `views` is what is
     derived from all this, `working` the hot tier
-    among them and `embeddings` what it means to the chosen model. `keys` are the ways to unlock it, `backups` its sealed
+    among them and `embeddings` what it means to the chosen model; `analytics` looks at it as a whole. `keys` are the ways to unlock it, `backups` its sealed
     copies, `tasks` what is done when it is due, `plugins` the tables that others bring. `extraction` asks a model for
     facts when it is called.
     """
@@ -242,7 +246,29 @@ class Vault:
                 conversations=conversations,
                 ttl_s=settings.working_ttl_s,
             )
-            views: list[View] = [semantic, self.working]
+            columns = ColumnView(
+                self.connection,
+                feed=feed,
+                users=self.users,
+                folder=folder / DATA_FOLDER / COLUMNS,
+                keys={vault_file.generation: unlocked.root.for_purpose(Purpose.SNAPSHOTS)},
+                memory_mib=settings.analytics_memory_mib,
+            )
+            self._closing.callback(columns.close)
+            recall_log = RecallLog(self.logs, clock=settings.clock, enabled=settings.log_recalls)
+            self._closing.callback(recall_log.flush)
+            self.analytics = AnalyticsEngine(
+                self.connection,
+                view=columns,
+                semantic=semantic,
+                embeddings=self.embeddings,
+                vectors=vectors,
+                recall_log=recall_log,
+                training=TrainingExport(
+                    self.connection, users=self.users, preferences=self.preferences, audit_log=self.audit_log
+                ),
+            )
+            views: list[View] = [semantic, self.working, columns]
             self._receipts = Receipts(self.connection, views)
             eraser = Eraser(
                 self.connection,
@@ -265,6 +291,7 @@ class Vault:
                 eraser=eraser,
                 receipts=self._receipts,
                 embeddings=self.embeddings,
+                recall_log=recall_log,
                 clock=settings.clock,
             )
             self.views = Views(views, embeddings=self.embeddings)

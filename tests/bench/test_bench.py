@@ -209,3 +209,10 @@ def test_repositories_names_a_table_that_is_read_from_end_to_end() -> None:
     with temporary_vault() as vault:
         question = Question("all texts", lambda v, _filled, _draw: v.connection.fetch_all("SELECT text FROM messages"))
         assert full_scans(vault, Filled(), question) == ["messages"]
+
+
+def test_analytics_gives_the_same_rows_from_columns_and_from_the_store():
+    pytest.importorskip("duckdb", reason="analytics needs the extra aico[analytics]")
+    report = run_bench("analytics", "--messages", "2000")
+    assert len(report["questions"]) == 5
+    assert report["ratio_least"] > 0 and report["refresh_ms"] > 0

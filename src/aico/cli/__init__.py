@@ -36,6 +36,7 @@ COMMANDS = {
     "prefs": ("aico.cli.prefs:prefs", "Say how you want it, for the companion and for programs."),
     "tasks": ("aico.cli.tasks:tasks", "Look after what is done by the clock."),
     "config": ("aico.cli.config:config", "Look at the vault's settings and change them."),
+    "analytics": ("aico.cli.analytics:analytics", "Look at a memory as a whole."),
     "models": ("aico.cli.models:models", "Choose the model that finds memories by their meaning."),
     "demo": ("aico.cli.demo:demo", "Watch a sample memory at work, in a vault that is gone afterwards."),
 }

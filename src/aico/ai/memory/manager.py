@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
+from time import perf_counter
 
 from aico.ai.memory.context import Context, assemble
 from aico.ai.memory.embedding import Embeddings
 from aico.ai.memory.erasure import Eraser, Wish
 from aico.ai.memory.hits import Hit
 from aico.ai.memory.index import Filter
+from aico.ai.memory.recall_log import RecallLog
 from aico.ai.memory.receipts import Receipt, Receipts
 from aico.ai.memory.semantic import SemanticMemoryStore
 from aico.ai.memory.working import WorkingMemoryStore
@@ -47,12 +49,14 @@ class MemoryManager:
         eraser: Eraser,
         receipts: Receipts,
         embeddings: Embeddings,
+        recall_log: RecallLog,
         clock: Clock,
     ) -> None:
         self._connection, self._users = connection, users
         self._conversations, self._facts, self._preferences = conversations, facts, preferences
         self._semantic, self._working, self._embeddings = semantic, working, embeddings
         self._eraser, self._receipts, self._clock = eraser, receipts, clock
+        self._recall_log = recall_log
 
     def record(
         self,
@@ -216,7 +220,9 @@ class MemoryManager:
         _check_score(score_min)
         if user_id is None:
             return []
+        began = perf_counter()
         hits = self._semantic.search(user_id, query, limit=limit, where=where)
+        self._recall_log.note(user_id, query, hits, took_s=perf_counter() - began)
         self._embeddings.wake_if_changed()
         return hits if score_min is None else [hit for hit in hits if hit.score >= score_min]
 

@@ -1,0 +1,95 @@
+"""What was loaded, kept for the next start: Arrow streams in memory, sealed as one stream of ours, one file a person.
+
+    head, JSON: positions by table, the person's time zone
+    each table as an Arrow stream (lz4), with its name and length in front
+
+DuckDB never sees the file. A snapshot that is missing, damaged, of another person, vault or release is made anew.
+"""
+
+import io
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from aico.errors import AicoError, storage_error
+from aico.security.envelope import Place
+from aico.security.keys import ValueKey
+from aico.security.stream import open_stream, seal_stream
+
+VERSION = 1
+"""Of the tables' columns: rises with any change to them, so that an older snapshot is not read."""
+SUFFIX = ".columns"
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What a snapshot says of itself. `positions`: the last change, or the last log line, each table has."""
+
+    positions: dict[str, int]
+    zone: str | None
+    sizes: dict[str, int]
+
+
+class Snapshots:
+    """The sealed files below one folder, each under a name that tells nobody whose it is."""
+
+    def __init__(self, folder: Path, keys: dict[int, ValueKey]) -> None:
+        self._folder, self._keys = folder, keys
+
+    def read(self, user_id: bytes) -> tuple[Head, dict[str, memoryview]] | None:
+        """A person's snapshot, each table as it was given; None where there is none that opens, which is then deleted."""
+        try:
+            with self._path(user_id).open("rb") as file:
+                plain = memoryview(b"".join(open_stream(file, keys=self._keys, bound_to=_place(user_id))))
+            at = 4 + int.from_bytes(plain[:4], "big")
+            head = msgspec.json.decode(plain[4:at], type=Head)
+        except FileNotFoundError:
+            return None
+        except (AicoError, msgspec.DecodeError, OSError):
+            self.delete(user_id)
+            return None
+        tables = {}
+        for name, size in head.sizes.items():
+            tables[name] = plain[at : at + size]
+            at += size
+        return head, tables
+
+    def write(
+        self, user_id: bytes, *, positions: Mapping[str, int], zone: str | None, tables: Mapping[str, bytes]
+    ) -> Path:
+        """Write a snapshot beside its place, where `put` makes it the person's. Raises StorageError."""
+        head = msgspec.json.encode(Head(dict(positions), zone, {name: len(one) for name, one in tables.items()}))
+        whole = io.BytesIO(b"".join((len(head).to_bytes(4, "big"), head, *tables.values())))
+        part = self._path(user_id).with_suffix(f".{os.getpid()}.part")
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
+                seal_stream(whole, file, keys=self._keys, bound_to=_place(user_id))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as exc:
+            part.unlink(missing_ok=True)
+            raise storage_error(exc, part, "the columns are loaded from the truth the next time") from exc
+        return part
+
+    def put(self, user_id: bytes, part: Path) -> None:
+        """Give what `write` made its name."""
+        part.replace(self._path(user_id))
+
+    def delete(self, user_id: bytes) -> None:
+        """Delete a person's snapshot, if there is one."""
+        with suppress(OSError):
+            self._path(user_id).unlink(missing_ok=True)
+
+    def exists(self, user_id: bytes) -> bool:
+        """Whether there is one, good or not."""
+        return self._path(user_id).exists()
+
+    def _path(self, user_id: bytes) -> Path:
+        return self._folder / f"{self._keys[max(self._keys)].derive(b'name' + user_id)[:16].hex()}{SUFFIX}"
+
+
+def _place(user_id: bytes) -> Place:
+    return ("columns", VERSION, user_id)
