@@ -16,7 +16,6 @@ from tests.independent import decryptor
 NOON = datetime(2026, 5, 8, 12, 0, tzinfo=UTC)
 CANARY = "the parrot knows the combination of the safe"
 NEEDLE = b"parrot"
-VIEWS = ("recall index", "hot tier", "analytics")
 
 
 @pytest.fixture
@@ -123,25 +122,3 @@ def test_the_vectors_are_the_half_precision_floats_that_were_made(open_again):
         fill(vault)
         fact = HashEmbedder().embed([CANARY + ", says Nell"])[0].astype(np.float16).tobytes()
         assert fact in vectors_telling_of_it(vault)
-
-
-@pytest.mark.parametrize("name", VIEWS)
-def test_every_view_lets_go_of_what_was_forgotten(open_again, name):
-    with open_again() as vault:
-        assert tuple(view.name for view in vault.views) == VIEWS  # one that is new joins by being named here
-        view = next(view for view in vault.views if view.name == name)
-        fill(vault)
-        if name == "analytics":
-            pytest.importorskip("duckdb", reason="analytics needs the extra aico[analytics]")
-            vault.analytics.sql("nell", "SELECT count(*) FROM messages, facts")  # loads the columns
-        user = vault.users.find("nell")
-        ids = [row["id"] for row in vault.connection.fetch_all("SELECT id FROM messages WHERE text LIKE '%parrot%'")]
-        view.catch_up()
-        assert (view.lag(), view.trouble) == (0, "")
-        assert view.holds_any(user, ids)
-        vault.connection.execute("DELETE FROM messages WHERE id = ?", (ids[0],))
-        assert view.lag() > 0
-        view.erase(user, [*ids, b"not a row of it!"])
-        assert not view.holds_any(user, ids)
-        view.catch_up()
-        assert (view.lag(), view.holds_any(user, ids)) == (0, False)
