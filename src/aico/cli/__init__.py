@@ -34,6 +34,8 @@ COMMANDS = {
     "logs": ("aico.cli.logs:logs", "Read the vault's log, and prove its audit log."),
     "conversations": ("aico.cli.conversations:conversations", "List, read, correct and merge conversations."),
     "prefs": ("aico.cli.prefs:prefs", "Say how you want it, for the companion and for programs."),
+    "feedback": ("aico.cli.feedback:feedback", "Say what you think of it all, and see what you said."),
+    "devices": ("aico.cli.devices:devices", "See the devices that share this memory, and which take part."),
     "tasks": ("aico.cli.tasks:tasks", "Look after what is done by the clock."),
     "config": ("aico.cli.config:config", "Look at the vault's settings and change them."),
     "analytics": ("aico.cli.analytics:analytics", "Look at a memory as a whole."),
