@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import aico
 from aico import Message
+from aico.ai.memory.traces import Bounds, TraceSearch
 from aico.data.libsql import EncryptedLibSQLConnection
 from aico.errors import InvalidInput, NotFound, StorageError
-from aico.testing import FixedClock, temporary_vault
+from aico.testing import PASSPHRASE, FixedClock, cheap_settings, temporary_vault
 
 NOON = datetime(2026, 5, 8, 12, 0, tzinfo=UTC)
 
@@ -109,9 +111,6 @@ def test_importing_the_same_again_does_not_bring_it_back(vault):
 
 def test_another_process_index_follows(vault):
     """The index of a second vault on the same folder stands for one of another process: it shares nothing but the disk."""
-    import aico
-    from aico.testing import PASSPHRASE, cheap_settings
-
     with aico.open(vault.folder, passphrase=PASSPHRASE, settings=cheap_settings()) as other:
         recorded = vault.memory.record("nell", "the whale in the harbour", conversation="c")
         assert other.memory.recall("nell", "whale")
@@ -318,9 +317,6 @@ def test_narrowed_to_a_conversation_or_a_time_the_subject_is_looked_for_there_al
 
 
 def test_a_receipt_is_found_again_by_its_id_and_looks_again(vault):
-    import aico
-    from aico.testing import PASSPHRASE, cheap_settings
-
     message = vault.memory.record("nell", "a whale in the harbour", conversation="c", source_id="s1")
     vault.memory.remember("nell", "Nell saw a whale", source=message)
     made = vault.memory.forget("nell", id=message)
@@ -363,3 +359,40 @@ def test_a_note_that_goes_with_its_memory_is_counted_once(vault):
     message = vault.memory.record("nell", "a whale in the harbour", conversation="c")
     vault.album.note("nell", message, "the whale")
     assert vault.memory.forget("nell", about="whale").removed == {"messages": 1, "memory_marks": 1, "conversations": 1}
+
+
+def test_others_may_write_while_the_log_is_searched_and_what_they_wrote_goes_too(vault, monkeypatch):
+    """What came between the search and the removal is read again; what no longer carries the subject is left alone."""
+    kept = carry(vault, "We saw the castles of Lisbon")
+    whole_look, looked = TraceSearch.look, []
+
+    def look(search):
+        found = whole_look(search)
+        if not looked:
+            with aico.open(vault.folder, passphrase=PASSPHRASE, settings=cheap_settings()) as other:
+                other.logs.insert_log(level="INFO", message="another castle of Lisbon")
+                other.preferences.set("nell", "companion.topic", "Porto")
+                other.preferences.set("nell", "companion.other", "a castle, Lisbon")
+                other.album.tag("nell", kept, "lisbon castle")
+        looked.append(len(found))
+        return found
+
+    monkeypatch.setattr(TraceSearch, "look", look)
+    receipt = vault.memory.forget("nell", about="castle lisbon")
+    assert looked == [sum(CARRIED.values())]  # once, outside of the transaction: the others were not kept waiting
+    assert receipt.removed == CARRIED | {"logs": 4, "memory_tags": 2}
+    assert vault.preferences.get("nell", "companion.topic") == "Porto"
+    assert vault.memory.forget("nell", about="castle lisbon", preview=True).traces == ()
+
+
+def test_a_line_that_took_a_deleted_ones_number_is_not_overlooked(vault):
+    vault.memory.record("nell", "hello", conversation="c")
+    last = [vault.logs.insert_log(level="INFO", message=f"line {number}") for number in range(3)][-1]
+    nell = vault.users.find("nell")
+    search = TraceSearch(
+        vault.connection, nell, forgotten=(), holds_subject=lambda text: "castle" in text, bounds=Bounds()
+    )
+    assert search.look() == []
+    vault.connection.execute("DELETE FROM logs WHERE id = ?", (last,))
+    assert vault.logs.insert_log(level="INFO", message="a castle") == last
+    assert [trace.text for trace in search.look_again()] == ["a castle"]

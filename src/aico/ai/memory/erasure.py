@@ -9,7 +9,7 @@ from aico.ai.memory.hits import Hit
 from aico.ai.memory.index import Filter
 from aico.ai.memory.receipts import OF_FACTS, OF_MESSAGES, WORDING, Receipt, Receipts
 from aico.ai.memory.semantic import SemanticMemoryStore
-from aico.ai.memory.traces import Bounds, Trace, find_traces, remove_traces
+from aico.ai.memory.traces import Bounds, TraceSearch, remove_traces
 from aico.ai.memory.view import View
 from aico.clock import IdSource, from_us
 from aico.data.audit_log import Action, AuditLog
@@ -100,10 +100,13 @@ class Eraser:
         if self._connection.in_transaction:  # what it holds uncommitted could not be found
             raise StorageError("forget is a transaction of its own; nothing was forgotten", hint="end yours first")
         receipt_id, at = self._ids.new_id(), self._ids.now_us()
+        before = self._select(user_id, wish)
+        search = self._search(user_id, wish, before)
+        search.look()  # while others write: a log may be long
         with self._connection.transaction():  # nobody records between the choice and the removal
             chosen = self._select(user_id, wish)
+            traces = search.look_again() if chosen == before else self._search(user_id, wish, chosen).look()
             self._note_erasures(user_id, chosen, receipt_id, at)
-            traces = self._traces(user_id, wish, chosen)
             hanging = self._remove(user_id, chosen, everything=wish.everything)
             removed = dict(Counter(hanging) + Counter(remove_traces(self._connection, traces)))
             self._audit_log.append(Action.FORGOTTEN, user_id=user_id, subject_id=receipt_id, counts=removed)
@@ -124,7 +127,7 @@ class Eraser:
             *(facts[i] for i in chosen.facts if i in facts),
         )
         receipt = self._receipt(self._ids.new_id(), self._ids.now_us(), chosen, preview=True)
-        traces = tuple(self._traces(user_id, wish, chosen))
+        traces = tuple(self._search(user_id, wish, chosen).look())
         return replace(receipt, items=items, traces=traces, near=self._near(user_id, wish, chosen))
 
     def _receipt(self, receipt_id: bytes, at: int, chosen: _Selection, *, preview: bool) -> Receipt:
@@ -170,10 +173,10 @@ class Eraser:
     def _select_rows(self, user_id: bytes, wish: Wish) -> tuple[list[bytes], list[bytes]]:
         since = -(1 << 63) if wish.since_us is None else wish.since_us
         until = (1 << 63) - 1 if wish.until_us is None else wish.until_us
+        of_user = "user_id = ?" if wish.conversation is None else "conversation_id = ? AND +user_id = ?"
         messages = self._connection.fetch_all(
-            "SELECT m.id FROM conversations c JOIN messages m ON m.conversation_id = c.id "
-            "WHERE c.user_id = ? AND m.user_id = ? AND (? IS NULL OR c.id = ?) AND m.at >= ? AND m.at < ?",
-            (user_id, user_id, wish.conversation, wish.conversation, since, until),
+            f"SELECT id FROM messages WHERE {of_user} AND at >= ? AND at < ?",
+            (*(() if wish.conversation is None else (wish.conversation,)), user_id, since, until),
         )
         facts = (
             []
@@ -186,11 +189,11 @@ class Eraser:
         )
         return [row["id"] for row in messages], [row["id"] for row in facts]
 
-    def _traces(self, user_id: bytes, wish: Wish, chosen: _Selection) -> list[Trace]:
+    def _search(self, user_id: bytes, wish: Wish, chosen: _Selection) -> TraceSearch:
         messages = [moment.text for moment in self._conversations.moments(user_id, chosen.messages).values()]
         facts = [fact.text for fact in self._facts.facts(user_id, chosen.facts).values()]
         about = wish.about
-        return find_traces(
+        return TraceSearch(
             self._connection,
             user_id,
             forgotten=[*messages, *facts],

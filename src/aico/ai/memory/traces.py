@@ -4,29 +4,40 @@ Two ways lead to them. With a subject, whatever holds every content word of it. 
 forgotten text in whole, if that has `QUOTED_FROM` characters or more: a shorter one may be said by chance.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aico.data.json_values import read_json
-from aico.data.libsql import LibSQLConnection, Row
+from aico.data.libsql import LibSQLConnection, Row, Value
 
 QUOTED_FROM = 12
 _ROWS_AT_ONCE = 5_000
+_IN_THE_FEED = "id IN (SELECT key FROM change_feed WHERE number > :number AND table_name = '{table}')"
+_LINES_SINCE = "key > :line"
+_ALL = "1"
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A column that may carry content: how its rows are read (key, text, JSON, at, conversation), and how one lets go."""
+    """A column that may carry content: how its rows are read (key, id, text, JSON, at, conversation), how one lets go.
+
+    `changed` holds of those that came or changed since a moment, or of all where nothing tells.
+    """
 
     table: str
     rows: str
     let_go: str
+    changed: str = ""
+
+    def changed_rows(self) -> str:
+        """The condition on them."""
+        return self.changed or _IN_THE_FEED.format(table=self.table)
 
 
 def _of_memory(table: str, column: str) -> str:
     """Rows about a memory stand where and when the memory does."""
     return (
-        f"SELECT x.row_id AS key, x.{column} AS text, NULL AS json, coalesce(m.at, f.valid_from, f.recorded_at) AS at, "
+        f"SELECT x.row_id AS key, x.id AS id, x.{column} AS text, NULL AS json, coalesce(m.at, f.valid_from, f.recorded_at) AS at, "
         f"m.conversation_id AS conversation FROM {table} x LEFT JOIN messages m ON m.id = x.owner_id "
         f"LEFT JOIN facts f ON f.id = x.owner_id WHERE x.user_id = :user AND x.{column} IS NOT NULL"
     )
@@ -34,7 +45,7 @@ def _of_memory(table: str, column: str) -> str:
 
 def _of_table(table: str, at: str, *, text: str = "NULL", json: str = "NULL", conversation: str = "NULL") -> str:
     return (
-        f"SELECT row_id AS key, {text} AS text, {json} AS json, {at} AS at, {conversation} AS conversation "
+        f"SELECT row_id AS key, id, {text} AS text, {json} AS json, {at} AS at, {conversation} AS conversation "
         f"FROM {table} WHERE user_id = :user AND coalesce({text}, {json}) IS NOT NULL"
     )
 
@@ -68,19 +79,26 @@ _PLACES = (
         "DELETE FROM preferences WHERE row_id = ?",
     ),
     *(
-        _Place(table, _of_table(table, "at", text="category", json="payload"), f"DELETE FROM {table} WHERE row_id = ?")
-        for table in ("feedback_events", "sensitive_feedback")
+        _Place(
+            table,
+            _of_table(table, "at", text="category", json="payload"),
+            f"DELETE FROM {table} WHERE row_id = ?",
+            changed,
+        )
+        for table, changed in (("feedback_events", ""), ("sensitive_feedback", _ALL))
     ),
     _Place(
         "tasks",
         _of_table("tasks", "created_at", text="name", json="payload"),
         "DELETE FROM tasks WHERE row_id = ?",
+        _ALL,
     ),
     _Place(  # a line that names nobody may be about anybody; one that names somebody else is theirs
         "logs",
-        "SELECT id AS key, message AS text, extra AS json, timestamp AS at, NULL AS conversation "
+        "SELECT id AS key, NULL AS id, message AS text, extra AS json, timestamp AS at, NULL AS conversation "
         "FROM logs WHERE (user_id = :user OR user_id IS NULL)",
         "DELETE FROM logs WHERE id = ?",
+        _LINES_SINCE,
     ),
 )
 
@@ -111,24 +129,71 @@ class Bounds:
         return after and (self.until_us is None or row["at"] < self.until_us)
 
 
-def find_traces(
-    connection: LibSQLConnection,
-    user_id: bytes,
-    *,
-    forgotten: Sequence[str],
-    holds_subject: Callable[[str], bool] | None,
-    bounds: Bounds,
-) -> list[Trace]:
-    """The traces of these texts and, where there is a subject, of what holds it. Reads every row of every place once."""
-    quotes = _quoting(forgotten)
-    found = []
-    for place in _PLACES:
-        for row in _rows(connection, place, user_id):
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """How far the change feed and the log were."""
+
+    number: int
+    line: int
+    last_line: tuple[Value, ...] | None
+
+    @classmethod
+    def now(cls, connection: LibSQLConnection) -> "_Moment":
+        [(number,)] = connection.fetch_all("SELECT coalesce(max(number), 0) FROM change_feed")
+        row = connection.fetch_one("SELECT id, timestamp, message FROM logs ORDER BY id DESC LIMIT 1")
+        return cls(number, row["id"] if row else 0, tuple(row) if row else None)
+
+    def can_be_read_on_from(self, connection: LibSQLConnection) -> bool:
+        """Whether all since is still told: the feed was not pruned, no new line took the number of a deleted one."""
+        [(oldest,)] = connection.fetch_all("SELECT coalesce(min(number), 1) FROM change_feed")
+        row = connection.fetch_one("SELECT id, timestamp, message FROM logs WHERE id = ?", (self.line,))
+        return oldest <= self.number + 1 and (tuple(row) if row else None) == self.last_line
+
+
+class TraceSearch:
+    """Looks for the traces of these texts and, where there is a subject, of what holds it.
+
+    In two steps, so that nobody waits to write while a long log is read.
+    """
+
+    def __init__(
+        self,
+        connection: LibSQLConnection,
+        user_id: bytes,
+        *,
+        forgotten: Sequence[str],
+        holds_subject: Callable[[str], bool] | None,
+        bounds: Bounds,
+    ) -> None:
+        self._connection, self._user_id = connection, user_id
+        self._quotes, self._holds_subject, self._bounds = _quoting(forgotten), holds_subject, bounds
+        self._began = _Moment.now(connection)
+        self._found: dict[tuple[_Place, int], Trace] = {}
+
+    def look(self) -> list[Trace]:
+        """Every trace there is. Reads every row of every place once."""
+        self._began = _Moment.now(self._connection)
+        self._found = {}
+        for place in _PLACES:
+            self._look_in(place, _ALL, {})
+        return list(self._found.values())
+
+    def look_again(self) -> list[Trace]:
+        """The same after `look`, in a transaction: of what was read before, only what came or changed since is read."""
+        if not self._began.can_be_read_on_from(self._connection):
+            return self.look()
+        since = {"number": self._began.number, "line": self._began.line}
+        for place in _PLACES:
+            self._look_in(place, place.changed_rows(), since)
+        return list(self._found.values())
+
+    def _look_in(self, place: _Place, condition: str, values: Mapping[str, Value]) -> None:
+        for row in _rows(self._connection, place, condition, {**values, "user": self._user_id}):
             said = _plain(row)
-            about = holds_subject is not None and bounds.hold(row) and holds_subject(said)
-            if about or quotes(said):
-                found.append(Trace(place.table, said, row["key"], place.let_go))
-    return found
+            about = self._holds_subject is not None and self._bounds.hold(row) and self._holds_subject(said)
+            self._found.pop((place, row["key"]), None)
+            if about or self._quotes(said):
+                self._found[place, row["key"]] = Trace(place.table, said, row["key"], place.let_go)
 
 
 def remove_traces(connection: LibSQLConnection, traces: Sequence[Trace]) -> dict[str, int]:
@@ -143,9 +208,10 @@ def remove_traces(connection: LibSQLConnection, traces: Sequence[Trace]) -> dict
     return removed
 
 
-def _rows(connection: LibSQLConnection, place: _Place, user_id: bytes) -> Iterator[Row]:
-    sql, after = f"SELECT * FROM ({place.rows}) WHERE key > :after ORDER BY key LIMIT {_ROWS_AT_ONCE}", -1
-    while rows := connection.fetch_all(sql, {"user": user_id, "after": after}):
+def _rows(connection: LibSQLConnection, place: _Place, condition: str, values: Mapping[str, Value]) -> Iterator[Row]:
+    sql = f"SELECT * FROM ({place.rows}) WHERE key > :after AND {condition} ORDER BY key LIMIT {_ROWS_AT_ONCE}"
+    after = -1
+    while rows := connection.fetch_all(sql, {**values, "after": after}):
         yield from rows
         after = rows[-1]["key"]
 
