@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import aico
 from aico.data.audit_log import Action
 from aico.data.libsql.registry import SchemaRegistry
-from aico.errors import FormatTooNew, InvalidInput, NotFound
+from aico.errors import Forgotten, FormatTooNew, InvalidInput, NotFound
 from aico.portability.records import KINDS, NOT_EXPORTED
 from aico.portability.report import BadRecord
 from aico.testing import PASSPHRASE, cheap_settings, temporary_vault
@@ -399,3 +399,54 @@ def test_the_audit_log_says_that_somebody_was_exported_and_nothing_of_what_was(v
         exported(vault, "nobody")
     entries = vault.audit_log.entries(action=Action.EXPORTED)
     assert [entry.user_id for entry in entries] == [vault.users.find("mia").hex()] * 2
+
+
+def test_an_export_that_hangs_rows_on_somebody_elses_memory_is_counted_and_changes_nothing(vault):
+    """Whoever has an export of the vault knows every id that a name of anybody gives."""
+    lines = [one for one in exported(vault).splitlines() if b'"end"' not in one]
+    tom = vault.users.find("tom")
+    [message] = [
+        row["id"].hex() for row in vault.connection.fetch_all("SELECT id FROM messages WHERE user_id = ?", (tom,))
+    ]
+    [conversation] = [
+        row["id"].hex() for row in vault.connection.fetch_all("SELECT id FROM conversations WHERE user_id = ?", (tom,))
+    ]
+    at = "2026-05-08T12:00:00+00:00"
+    planted = [
+        {"kind": "message", "id": "a1" * 16, "conversation_id": conversation, "role": "user", "text": "x", "at": at}
+        | {"position": 1},
+        {"kind": "tag", "id": "a2" * 16, "owner_id": message, "tag": "planted"},
+        {"kind": "mark", "id": "a3" * 16, "owner_id": message, "favourite": True, "note": "planted"},
+        {"kind": "visit", "id": "a4" * 16, "owner_id": message, "at": at},
+        {"kind": "fact_source", "id": "a5" * 16, "fact_id": "a6" * 16, "message_id": message},
+        {"kind": "feedback", "id": "a7" * 16, "of": "signal", "category": "x", "subject": "message", "at": at}
+        | {"subject_id": message, "payload": "{}"},
+        {"kind": "merged", "id": "a8" * 16, "into_id": message, "of": "message", "at": at},
+        {"kind": "merged", "id": message, "into_id": "a9" * 16, "of": "message", "at": at},
+        {"kind": "erasure", "id": message, "receipt_id": "aa" * 16, "of": "message", "at": at},
+    ]
+    raw = b"\n".join([*lines, *(json.dumps(one).encode() for one in planted), b""])
+    before = exported(vault, "tom"), exported(vault)
+    report = vault.import_(io.BytesIO(raw), skip_bad=True)
+    assert (
+        report.left_out["records about another person's memory"] == len(planted) - 1
+    )  # an erasure of what is here: none
+    assert (exported(vault, "tom"), exported(vault)) == before
+
+
+def test_nobody_can_make_another_persons_memories_forgotten_or_merged_before_they_are_there(vault):
+    tom = vault.users.find("tom")
+    conversation = vault._natural_ids.conversation(tom, "later")
+    message = vault._natural_ids.message(conversation, "m1").hex()
+    at = "2026-05-08T12:00:00+00:00"
+    planted = [
+        {"kind": "erasure", "id": message, "receipt_id": "aa" * 16, "of": "message", "at": at},
+        {"kind": "merged", "id": conversation.hex(), "into_id": "ab" * 16, "of": "conversation", "at": at},
+    ]
+    lines = [one for one in exported(vault).splitlines() if b'"end"' not in one]
+    vault.import_(io.BytesIO(b"\n".join([*lines, *(json.dumps(one).encode() for one in planted)])), skip_bad=True)
+    recorded = vault.memory.record("tom", "It is here.", conversation="later", source_id="m1")
+    assert [moment.text for moment in vault.memory.recent("tom", "later")] == ["It is here."]
+    assert vault.memory.forget("tom", id=recorded).verify()
+    with pytest.raises(Forgotten):
+        vault.memory.record("tom", "It is here.", conversation="later", source_id="m1")

@@ -187,3 +187,16 @@ def test_an_archive_of_very_many_small_members_is_sorted_without_comparing_each_
     files = {f"conversations-{number}.json": b"[]" for number in range(25_000)}
     report = vault.import_(zipped(tmp_path / "many.zip", files, zipfile.ZIP_STORED), "mia", kind="chatgpt")
     assert (report.added, dict(report.left_out)) == (0, {})
+
+
+def test_an_archive_that_lists_a_million_members_is_refused_before_they_are_read(vault, tmp_path):
+    path = zipped(tmp_path / "export.zip", {"x": b""}, zipfile.ZIP_STORED)
+    whole = path.read_bytes()
+    at = whole.index(b"PK\x01\x02")
+    end = whole.index(b"PK\x05\x06")
+    many = whole[at:end] * 1_000_000
+    lying = bytearray(whole[end:])
+    lying[12:16] = len(many).to_bytes(4, "little")  # how long the list is; how many it has, zipfile does not ask
+    path.write_bytes(whole[:at] + many + lying)
+    with pytest.raises(InvalidInput, match="list of members"):
+        vault.import_(path, "mia")

@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 
 WIDTH_MAX = 100
 _PHRASE_COLUMNS = 4
-# Control characters in a memory would move the cursor, or worse: each is shown as its picture instead.
+# Control characters in a memory would move the cursor, or let letters change places so that an id, a name or an answer
+# reads as another: each is shown as its picture instead.
 _PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
-_PICTURES |= {0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)}
+_PICTURES |= {
+    0x7F: 0x2421,
+    **dict.fromkeys((*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFFD),
+}
 
 
 def print_json(document: dict[str, Any]) -> None:  # what a program reads: any JSON

@@ -102,19 +102,17 @@ class Album(Marking):
         limit, offset = checked_page(limit, offset)
         if user_id is None:
             return []
-        clauses: list[tuple[str, list[Value]]] = [("c.user_id = ? AND m.at >= ? AND m.at < ?", [user_id, first, last])]
+        clauses: list[tuple[str, list[Value]]] = [("m.user_id = ? AND m.at >= ? AND m.at < ?", [user_id, first, last])]
         if conversation is not None:
-            clauses.append(("c.id = ?", [self._conversations.conversation_id(user_id, conversation)]))
+            clauses.append(("m.conversation_id = ?", [self._conversations.conversation_id(user_id, conversation)]))
         for chosen, marked in ((favourite, FAVOURITES), (noted, NOTED)):
             if chosen is not None:
                 clauses.append((f"m.id {'IN' if chosen else 'NOT IN'} ({marked})", [user_id]))
         if tag is not None:
             clauses.append((f"m.id IN ({TAGGED})", [user_id, checked_name(tag, field="tag")]))
         rows = self._connection.fetch_all(
-            "SELECT id FROM messages WHERE row_id IN (SELECT m.row_id "  # from the index alone; then one page of rows
-            "FROM conversations c JOIN messages m ON m.conversation_id = c.id "
-            f"WHERE {' AND '.join(clause for clause, _ in clauses)} "
-            "ORDER BY m.at DESC, m.position DESC LIMIT ? OFFSET ?) ORDER BY at DESC, position DESC",
+            f"SELECT m.id FROM messages m WHERE {' AND '.join(clause for clause, _ in clauses)} "
+            "ORDER BY m.at DESC, m.position DESC LIMIT ? OFFSET ?",
             (*(value for _, values in clauses for value in values), limit, offset),
         )
         return self._kept(user_id, [row["id"] for row in rows])
@@ -160,9 +158,8 @@ class Album(Marking):
     def _message_days(self, user_id: bytes, first: int, last: int) -> Iterator[tuple[date, int]]:
         rows = self._connection.fetch_all(
             f"SELECT ((m.at + {_TO_YEAR_1_US}) / 60000000 + m.utc_offset_min) / {_DAY_MIN} AS day, count(*) "
-            "FROM conversations c JOIN messages m ON m.conversation_id = c.id "
-            "WHERE c.user_id = ? AND m.user_id = ? AND m.at >= ? AND m.at < ? GROUP BY day",
-            (user_id, user_id, first, last),
+            "FROM messages m WHERE m.user_id = ? AND m.at >= ? AND m.at < ? GROUP BY day",
+            (user_id, first, last),
         )
         yield from ((date.fromordinal(day + 1), count) for day, count in rows)
 

@@ -74,14 +74,22 @@ class ConversationService:
         """Conversations that have messages, the last active first, with counts taken from an index. Raises InvalidInput."""
         checked_limit(limit)
         checked_limit(offset, least=0, field="offset")
-        rows = self._connection.fetch_all(_COUNTED.format(where="user_id = ?"), (self._users.find(user), limit, offset))
+        user_id, last = self._users.find(user), limit + offset
+        found = "SELECT count(*) FROM (SELECT 1 FROM conversations WHERE user_id = ? LIMIT ?)"
+        few = self._connection.fetch_all(found, (user_id, last + 1))[0][0] <= last
+        ids, values = (
+            ("SELECT id FROM conversations WHERE user_id = ?", (user_id,)) if few else (_LAST_ACTIVE, (user_id, last))
+        )
+        rows = self._connection.fetch_all(_COUNTED.format(ids=ids), (*values, limit, offset))
         return [_conversation(row) for row in rows]
 
     def get(self, user: str, conversation: str) -> Conversation:
         """One conversation. Raises NotFound or InvalidInput."""
         user_id = self._users.find(user)
         wanted = self._conversations.conversation_id(user_id or b"", conversation)
-        row = self._connection.fetch_one(_COUNTED.format(where="id = ? AND user_id = ?"), (wanted, user_id, 1, 0))
+        row = self._connection.fetch_one(
+            _COUNTED.format(ids="SELECT id FROM conversations WHERE id = ? AND user_id = ?"), (wanted, user_id, 1, 0)
+        )
         if row is None:
             raise _no_conversation("nothing was read")
         return _conversation(row)
@@ -200,12 +208,23 @@ class ConversationService:
                 )
 
 
+_LAST_ACTIVE = """WITH RECURSIVE active (id, at, seen) AS (
+    SELECT * FROM (SELECT conversation_id, at, conversation_id FROM messages WHERE user_id = ?1
+        ORDER BY at DESC, position DESC LIMIT 1)
+    UNION ALL
+    SELECT m.conversation_id, m.at, a.seen || m.conversation_id FROM active a JOIN messages m ON m.row_id = (
+        SELECT n.row_id FROM messages n WHERE n.user_id = ?1 AND n.at <= a.at AND instr(a.seen, n.conversation_id) = 0
+        ORDER BY n.at DESC, n.position DESC LIMIT 1)
+    LIMIT ?2)
+    SELECT id FROM active"""
+"""The last active conversations: from the newest message back, each time to the next of a conversation not seen yet."""
+
 _COUNTED = """SELECT name, title, created_at, last_at,
     (SELECT count(*) FROM messages m WHERE m.conversation_id = c.id) AS messages,
     (SELECT m.at FROM messages m WHERE m.conversation_id = c.id ORDER BY m.at LIMIT 1) AS first_at
     FROM (SELECT * FROM (SELECT id, name, title, created_at,
             (SELECT m.at FROM messages m WHERE m.conversation_id = conversations.id ORDER BY m.at DESC LIMIT 1) AS last_at
-            FROM conversations WHERE {where})
+            FROM conversations WHERE id IN ({ids}))
         WHERE last_at IS NOT NULL ORDER BY last_at DESC, name LIMIT ? OFFSET ?) c
     ORDER BY last_at DESC, name"""
 """Sorted and cut inside, so that counts are taken for the rows that are shown only."""

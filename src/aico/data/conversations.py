@@ -141,7 +141,7 @@ class ConversationRepository:
     def conversation_id(self, user_id: bytes, name: str) -> bytes:
         """The id that a conversation of this name has or would have; that of another, where it was merged into it."""
         named = self._natural_ids.conversation(user_id, checked_name(name, field="conversation"))
-        return self._merged_into(named) or named
+        return self._merged_into(user_id, named) or named
 
     def set_title(self, user_id: bytes, name: str, title: str) -> bool:
         """Give a conversation a title, unless it has one or no message; whether it was given. Call it inside a transaction.
@@ -161,7 +161,7 @@ class ConversationRepository:
         named = self._natural_ids.conversation(user_id, name)
         if self._connection.fetch_one("SELECT 1 FROM conversations WHERE id = ?", (named,)):
             return _Place(name, named, named, there=True)
-        merged = self._merged_into(named)
+        merged = self._merged_into(user_id, named)
         return _Place(name, named, merged or named, there=merged is not None)
 
     def _begin_missing(self, user_id: bytes, places: Iterable[_Place]) -> None:
@@ -174,25 +174,26 @@ class ConversationRepository:
                     (place.named, user_id, place.name, self._ids.now_us()),
                 )
 
-    def _merged_into(self, conversation_id: bytes) -> bytes | None:
+    def _merged_into(self, user_id: bytes, conversation_id: bytes) -> bytes | None:
         """The conversation that one was merged into, as long as that is there."""
         row = self._connection.fetch_one(
-            "SELECT r.into_id FROM merged_rows r JOIN conversations c ON c.id = r.into_id WHERE r.id = ?",
-            (conversation_id,),
+            "SELECT r.into_id FROM merged_rows r JOIN conversations c ON c.id = r.into_id AND c.user_id = r.user_id "
+            "WHERE r.id = ? AND r.user_id = ?",
+            (conversation_id, user_id),
         )
         return None if row is None else bytes(row["into_id"])
 
     def _add_some(self, user_id: bytes, messages: Sequence[Message], return_forgotten: bool) -> list[Recorded]:
         """Find out what there is of all of them first, then write what is new."""
         places = {name: self._place(user_id, name) for name in dict.fromkeys(m.conversation for m in messages)}
-        ids = self._message_ids([(places[message.conversation], message.source_id) for message in messages])
+        ids = self._message_ids(user_id, [(places[message.conversation], message.source_id) for message in messages])
         sourced = [id for id, message in zip(ids, messages, strict=True) if message.source_id is not None]
-        forgotten = self._among("SELECT id FROM erasures WHERE id IN ({ids})", sourced)
+        forgotten = self._among("SELECT id FROM erasures WHERE id IN ({ids}) AND user_id = ?", sourced, user_id)
         if return_forgotten:
             for id in forgotten:
                 self._connection.execute("DELETE FROM erasures WHERE id = ?", (id,))
             forgotten = set()
-        known = self._among("SELECT id FROM messages WHERE id IN ({ids})", sourced)
+        known = self._among("SELECT id FROM messages WHERE id IN ({ids}) AND user_id = ?", sourced, user_id)
         recorded, new = list[Recorded](), list[tuple[bytes, Message]]()
         for message_id, message in zip(ids, messages, strict=True):
             if message_id in forgotten:
@@ -210,7 +211,7 @@ class ConversationRepository:
             )
         return recorded
 
-    def _message_ids(self, messages: Sequence[tuple[_Place, str | None]]) -> list[bytes]:
+    def _message_ids(self, user_id: bytes, messages: Sequence[tuple[_Place, str | None]]) -> list[bytes]:
         """A new id for each message, or, where it has one where it comes from, what follows from that.
 
         Of a message that was merged into another it is the other's.
@@ -218,13 +219,14 @@ class ConversationRepository:
         named = [
             None if source is None else self._natural_ids.message(place.named, source) for place, source in messages
         ]
-        sql = "SELECT id, into_id FROM merged_rows WHERE id IN ({ids})"
-        merged = {row["id"]: bytes(row["into_id"]) for row in rows_by_id(self._connection, sql, filter(None, named))}
+        sql = "SELECT id, into_id FROM merged_rows WHERE id IN ({ids}) AND user_id = ?"
+        rows = rows_by_id(self._connection, sql, filter(None, named), user_id)
+        merged = {row["id"]: bytes(row["into_id"]) for row in rows}
         return [self._ids.new_id() if id is None else merged.get(id, id) for id in named]
 
-    def _among(self, sql: str, ids: Iterable[bytes]) -> set[bytes]:
+    def _among(self, sql: str, ids: Iterable[bytes], user_id: bytes) -> set[bytes]:
         """Those of the ids that a query finds."""
-        return {bytes(row["id"]) for row in rows_by_id(self._connection, sql, ids)}
+        return {bytes(row["id"]) for row in rows_by_id(self._connection, sql, ids, user_id)}
 
     def _row(self, message_id: bytes, user_id: bytes, conversation_id: bytes, message: Message) -> tuple[Value, ...]:
         at = self._ids.now_us() if message.at is None else to_us(message.at)

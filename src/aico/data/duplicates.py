@@ -131,7 +131,7 @@ class Merger:
         """The old id leads to the new row from now on: what is imported again finds it."""
         self._connection.execute(
             "INSERT INTO merged_rows (id, user_id, into_id, kind, at) VALUES (?, ?, ?, ?, ?) "
-            "ON CONFLICT (id) DO UPDATE SET into_id = excluded.into_id, at = excluded.at",
+            "ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, into_id = excluded.into_id, at = excluded.at",
             (drop, user_id, keep, kind, self._ids.now_us()),
         )
 

@@ -177,7 +177,7 @@ _EMPTY_NEXT = """UPDATE embeddings SET vector = x'', dimension = 0
     AND NOT EXISTS (SELECT 1 FROM vector_contexts c WHERE c.embedding_id = embeddings.id AND c.message_id = :id)"""
 _CONTENTS = """SELECT m.id, m.user_id, m.text, coalesce(m.speaker, m.role), b.id, b.text, coalesce(b.speaker, b.role)
     FROM messages m LEFT JOIN messages b ON b.row_id = (
-        SELECT q.row_id FROM messages q WHERE q.conversation_id = m.conversation_id AND q.user_id = m.user_id
+        SELECT q.row_id FROM messages q WHERE q.conversation_id = m.conversation_id AND +q.user_id = m.user_id
         AND (q.at, q.position) < (m.at, m.position) AND q.at >= m.at - ?
         ORDER BY q.at DESC, q.position DESC LIMIT 1)
     WHERE m.id IN ({ids})

@@ -145,7 +145,9 @@ class UserService:
             removed = {table: count for table, count in removed.items() if count}
             receipt, now = self._vaults()[1].new_id(), self._vaults()[1].now_us()
             self._connection.execute(  # the next of this name is another generation
-                "INSERT INTO erasures (id, user_id, receipt_id, kind, at) VALUES (?, ?, ?, 'user', ?)",
+                "INSERT INTO erasures (id, user_id, receipt_id, kind, at) VALUES (?, ?, ?, 'user', ?) "
+                "ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, receipt_id = excluded.receipt_id, "
+                "kind = excluded.kind, at = excluded.at",
                 (wanted, wanted, receipt, now),
             )
             audit_log.append(Action.USER_ERASED, user_id=wanted, subject_id=receipt, counts=removed)
@@ -221,7 +223,7 @@ class UserService:
             user_id = natural_ids.user(name, generation)
             if self._connection.fetch_one("SELECT 1 FROM users WHERE id = ?", (user_id,)):
                 return user_id, generation, True
-            if not self._connection.fetch_one("SELECT 1 FROM erasures WHERE id = ?", (user_id,)):
+            if not self._connection.fetch_one("SELECT 1 FROM erasures WHERE id = ?1 AND user_id = ?1", (user_id,)):
                 return user_id, generation, False
             generation += 1
 

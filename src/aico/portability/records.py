@@ -4,7 +4,7 @@ One entry of KINDS describes one table; its columns are read from the database, 
 is exported without a word here. docs/export-format.md documents every line that comes of it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,7 +25,8 @@ Natural = Callable[[NaturalIds, bytes, RowValues], bytes | None]
 class Kind:
     """One kind of record and the table it comes from.
 
-    `owner` is the column with the user's id, which no line repeats. `instants` are microseconds, written in ISO 8601;
+    `owner` is the column with the user's id, which no line repeats; `refers_to` are columns with the id of another row of
+    the same person, and the tables it may be in. `instants` are microseconds, written in ISO 8601;
     `offset_of` names the column with the author's UTC offset beside one of them. `keys` are columns that have another
     name in a record. `natural` gives the id that such a row has under a vault's own naming key, None for any id.
     `forgotten_by` are columns: where one of their ids was forgotten, the row stays away. `computed` are columns that the
@@ -35,6 +36,7 @@ class Kind:
     name: str
     table: str
     owner: str = "user_id"
+    refers_to: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     instants: tuple[str, ...] = ()
     offset_of: dict[str, str] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
@@ -83,6 +85,8 @@ def _id(row: RowValues, column: str) -> bytes:
     return value
 
 
+_OF_A_MEMORY = {"owner_id": ("messages", "facts")}
+_MERGED = ("messages", "conversations")
 USER = Kind(
     "user", "users", owner="id", instants=("created_at", "updated_at"), flags=("is_active",), names=("name",)
 )  # fmt: skip
@@ -92,6 +96,7 @@ KINDS = (
     Kind(
         "message",
         "messages",
+        refers_to={"conversation_id": ("conversations",)},
         instants=("at",),
         offset_of={"at": "utc_offset_min"},
         names=("role",),
@@ -101,20 +106,47 @@ KINDS = (
     Kind(
         "fact",
         "facts",
+        refers_to={"source_message_id": ("messages",), "supersedes": ("facts",)},
         instants=("valid_from", "valid_until", "recorded_at", "superseded_at", "proposed_at"),
         natural=_fact_id,
         forgotten_by=("id", "source_message_id"),
         computed=("content_key",),
     ),
-    Kind("fact_source", "fact_sources", natural=_source_id, forgotten_by=("fact_id", "message_id")),
-    Kind("fact_history", "fact_history", instants=("at",), forgotten_by=("fact_id",)),
-    Kind("mark", "memory_marks", flags=("favourite",), natural=_mark_id, forgotten_by=("owner_id",)),
-    Kind("tag", "memory_tags", natural=_tag_id, forgotten_by=("owner_id",)),
-    Kind("visit", "memory_visits", instants=("at",), forgotten_by=("owner_id",)),
+    Kind(
+        "fact_source",
+        "fact_sources",
+        refers_to={"fact_id": ("facts",), "message_id": ("messages",)},
+        natural=_source_id,
+        forgotten_by=("fact_id", "message_id"),
+    ),
+    Kind(
+        "fact_history",
+        "fact_history",
+        refers_to={"fact_id": ("facts",), "by_fact_id": ("facts",)},
+        instants=("at",),
+        forgotten_by=("fact_id",),
+    ),
+    Kind(
+        "mark",
+        "memory_marks",
+        refers_to=_OF_A_MEMORY,
+        flags=("favourite",),
+        natural=_mark_id,
+        forgotten_by=("owner_id",),
+    ),
+    Kind("tag", "memory_tags", refers_to=_OF_A_MEMORY, natural=_tag_id, forgotten_by=("owner_id",)),
+    Kind("visit", "memory_visits", refers_to=_OF_A_MEMORY, instants=("at",), forgotten_by=("owner_id",)),
     Kind("preference", "preferences", instants=("updated_at",), names=("key",), natural=_preference_id),
-    Kind("feedback", "feedback_events", instants=("at",), keys={"kind": "of"}, forgotten_by=("subject_id",)),
-    Kind("merged", "merged_rows", instants=("at",), keys={"kind": "of"}),
-    Kind("erasure", "erasures", instants=("at",), keys={"kind": "of"}),
+    Kind(
+        "feedback",
+        "feedback_events",
+        refers_to={"subject_id": ("messages", "facts", "conversations")},
+        instants=("at",),
+        keys={"kind": "of"},
+        forgotten_by=("subject_id",),
+    ),
+    Kind("merged", "merged_rows", refers_to={"id": _MERGED, "into_id": _MERGED}, instants=("at",), keys={"kind": "of"}),
+    Kind("erasure", "erasures", refers_to={"id": ("messages", "facts")}, instants=("at",), keys={"kind": "of"}),
 )
 """In the order of an export: what a record names comes before it."""
 

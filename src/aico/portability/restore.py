@@ -198,6 +198,8 @@ class _Restoring:
             self.report.forgotten += 1
         elif self._contradicts(table.kind, row):
             self.report.repeated += 1
+        elif self._names_anothers(table.kind, row):
+            self.report.left_out["records about another person's memory"] += 1
         else:
             added = self.connection.execute(table.insert, table.parameters(row, self.user_id)).rowcount
             self.report.added += added
@@ -245,7 +247,9 @@ class _Restoring:
                 self.connection.execute(
                     "DELETE FROM erasures WHERE id = ? AND user_id = ?", (row[column], self.user_id)
                 )
-            elif self.connection.fetch_one("SELECT 1 FROM erasures WHERE id = ?", (row[column],)):
+            elif self.connection.fetch_one(
+                "SELECT 1 FROM erasures WHERE id = ? AND user_id = ?", (row[column], self.user_id)
+            ):
                 return True
         return False
 
@@ -256,4 +260,15 @@ class _Restoring:
         return any(
             self.connection.fetch_one(f"SELECT 1 FROM {table} WHERE id = ?", (row["id"],))
             for table in ("messages", "facts")
+        )
+
+    def _names_anothers(self, kind: Kind, row: RowValues) -> bool:
+        """Whether the row hangs on what is somebody else's. Nobody would ever see it, and it would go with theirs."""
+        return any(
+            row[column] is not None
+            and self.connection.fetch_one(
+                f"SELECT 1 FROM {table} WHERE id = ? AND user_id <> ?", (row[column], self.user_id)
+            )
+            for column, tables in kind.refers_to.items()
+            for table in tables
         )

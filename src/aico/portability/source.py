@@ -27,6 +27,8 @@ HEAD_BYTES = 64 * 1024
 MEMBER_MAX_BYTES = 8 * 1024**3
 RATIO_MAX = 300
 """A member of over 64 MiB that shrank more than this is no chat but a ZIP bomb (real exports shrink 4 to 12 times)."""
+DIRECTORY_MAX_BYTES = 16 * 1024 * 1024
+"""Of an archive's list of members, which is read as a whole: about a hundred thousand files."""
 _RATIO_FROM_BYTES = 64 * 1024 * 1024
 _BUFFER_BYTES = 256 * 1024
 
@@ -84,7 +86,7 @@ def opened_source(place: Path | str | BinaryIO) -> Iterator[Source]:
         with path.open("rb") as file:
             if stat.S_ISREG(mode) and file.read(4) in (b"PK\x03\x04", b"PK\x05\x06"):
                 with _damage_named():
-                    archive = zipfile.ZipFile(file)
+                    archive = zipfile.ZipFile(_SmallReads(file))
                 with archive:
                     yield _archive(archive)
                 return
@@ -148,6 +150,32 @@ class _Continued(io.RawIOBase):
         return len(part)
 
 
+class _SmallReads(io.RawIOBase):
+    """An archive's file, which refuses the one read that would take the list of a million members into memory."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def read(self, size: int | None = -1) -> bytes:
+        wanted = DIRECTORY_MAX_BYTES + 1 if size is None or size < 0 else size
+        read = self._file.read(wanted) if wanted <= DIRECTORY_MAX_BYTES + 1 else b""
+        if wanted > DIRECTORY_MAX_BYTES + 1 or len(read) > DIRECTORY_MAX_BYTES:
+            raise InvalidInput(
+                f"the ZIP file's list of members has more than {DIRECTORY_MAX_BYTES:,} bytes; nothing was imported",
+                hint="if it is real, unpack it yourself and import the folder",
+            )
+        return read
+
+
 class _Member(io.RawIOBase):
     """A file in an archive, whose damage is told as ours."""
 
@@ -174,6 +202,8 @@ def _damage_named() -> Iterator[None]:
     """Around a call into `zipfile` alone: what it raises for bytes that are no archive."""
     try:
         yield
+    except InvalidInput:
+        raise
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, struct.error):
         raise InvalidInput(
             "the ZIP file is damaged or not whole; what was read before the damage is imported",

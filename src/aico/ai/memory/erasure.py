@@ -31,6 +31,10 @@ _OF_USERS = (
     "merged_rows",
 )
 
+# An imported file may claim that anything was forgotten. Whoever had the row is believed.
+_UNLESS_THEIRS = """ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, receipt_id = excluded.receipt_id,
+    kind = excluded.kind, at = excluded.at WHERE user_id <> excluded.user_id"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
@@ -213,13 +217,13 @@ class Eraser:
     def _note_erasures(self, user_id: bytes, chosen: _Selection, receipt_id: bytes, at: int) -> None:
         kinds = (("message", chosen.messages), ("fact", chosen.facts))
         self._connection.execute_many(
-            "INSERT INTO erasures (id, user_id, receipt_id, kind, at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+            f"INSERT INTO erasures (id, user_id, receipt_id, kind, at) VALUES (?, ?, ?, ?, ?) {_UNLESS_THEIRS}",
             [(id_, user_id, receipt_id, kind, at) for kind, ids in kinds for id_ in ids],
         )
         self._facts.ensure_content_keys(user_id)
         self._connection.execute_many(  # so that no model brings a fact back in the same words
             "INSERT INTO erasures (id, user_id, receipt_id, kind, at) SELECT content_key, user_id, ?, ?, ? "
-            "FROM facts WHERE id = ? ON CONFLICT (id) DO NOTHING",
+            f"FROM facts WHERE id = ? {_UNLESS_THEIRS}",
             [(receipt_id, WORDING, at, id_) for id_ in chosen.facts],
         )
 

@@ -145,7 +145,7 @@ class FactRepository:
             if known["status"] != Status.REJECTED and known["trust"] != Trust.USER:
                 self._add_source(user_id, known["id"], message_id)
             return Proposed.KNOWN
-        if self._connection.fetch_one("SELECT 1 FROM erasures WHERE id = ?", (key,)):
+        if self._connection.fetch_one("SELECT 1 FROM erasures WHERE id = ? AND user_id = ?", (key, user_id)):
             return Proposed.FORGOTTEN
         now = self._ids.now_us()
         self._insert(user_id, key, {**values, "recorded_at": now, "proposed_at": now}, None)

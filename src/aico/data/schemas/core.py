@@ -234,6 +234,9 @@ _FACT_COLUMNS = {
     "content_key": "BLOB",                        # hash of user and normalised text, the id of a model's finding; NULL: not yet
 }  # fmt: skip
 
+# The conversation lies behind the order, so that the last conversations are found in the index alone.
+_MESSAGES_OF_USER = "CREATE INDEX messages_of_user ON messages (user_id, at, position, conversation_id)"
+
 CORE_SCHEMA = register_schema("core", "core", priority=1)(
     {
         1: SchemaVersion(
@@ -354,6 +357,13 @@ CORE_SCHEMA = register_schema("core", "core", priority=1)(
                 *(f"ALTER TABLE facts DROP COLUMN {name}" for name in reversed(_FACT_COLUMNS)),
             ],
             captures=["fact_sources", "memory_marks", "memory_tags", "memory_visits"],
+        ),
+        3: SchemaVersion(
+            version=3,
+            name="A person's messages in order of time",
+            description="The newest messages and conversations of a person, found without reading the others",
+            sql_statements=[_MESSAGES_OF_USER],
+            rollback_statements=["DROP INDEX messages_of_user"],
         ),
     }
 )
