@@ -35,13 +35,15 @@ from bench._report import (
 
 USER, PASSPHRASE = "mia", "only a benchmark"
 MESSAGES, FACTS, LOGS, FEEDBACK = 1_000_000, 100_000, 1_000_000, 100_000
-CONVERSATION_MESSAGES = 1_000
+CONVERSATION_MESSAGES = 100
 SMALL = 100
 """The first size is one part in so many of the second."""
 GROWTH_MAX = 2.0
 REPEATS = 200
 BATCH = 10_000
-MINUTE = timedelta(minutes=1)
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+PAUSE = timedelta(seconds=30)
+"""Between two messages."""
 SUBSYSTEMS = ("voice", "memory", "calendar", "network")
 CATEGORIES = 20
 START = datetime(2016, 1, 1, tzinfo=UTC)
@@ -106,6 +108,10 @@ def _logged(number: int) -> datetime:
     return START + timedelta(seconds=number)
 
 
+def _any_day(filled: Filled, draw: random.Random) -> datetime:
+    return START + draw.randrange(filled.messages) * PAUSE
+
+
 def _any_log(filled: Filled, draw: random.Random) -> datetime:
     return _logged(draw.randrange(filled.logs))
 
@@ -116,8 +122,10 @@ QUESTIONS = (
     Question("one conversation", lambda v, f, d: v.conversations.get(USER, _any_conversation(f, d))),
     Question("ten conversations", lambda v, f, d: v.conversations.list(USER, limit=10)),
     Question("a repeated message", lambda v, f, d: _record(v, d.randrange(f.messages))),
-    Question("a message by its id", lambda v, f, d: v.memory.forget(USER, id=d.choice(f.message_ids), preview=True)),
-    Question("a fact by its id", lambda v, f, d: v.memory.forget(USER, id=d.choice(f.fact_ids), preview=True)),
+    Question("a message by its id", lambda v, f, d: v.album.get(USER, d.choice(f.message_ids))),
+    Question("a fact by its id", lambda v, f, d: v.facts.get(USER, d.choice(f.fact_ids))),
+    Question("a page of the album", lambda v, f, d: v.album.messages(USER, limit=50)),
+    Question("a day of the album", lambda v, f, d: v.album.messages(USER, since=(at := _any_day(f, d)), until=at + DAY)),
     Question("last 50 facts", lambda v, f, d: v.facts.list(USER, limit=50)),
     Question("ten facts of a category", lambda v, f, d: v.facts.list(USER, category=_category(d.randrange(f.facts)), limit=10)),
     Question("ten facts with a tag", lambda v, f, d: v.facts.list(USER, tag=_tag(d.randrange(f.facts)), limit=10)),
@@ -292,7 +300,7 @@ def _message(number: int) -> aico.Message:
         _text(random.Random(number)),
         role=("user", "assistant")[number % 2],
         conversation=_conversation(number),
-        at=START + timedelta(seconds=30 * number),
+        at=START + number * PAUSE,
         source_id=str(number),
     )
 

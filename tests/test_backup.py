@@ -280,6 +280,16 @@ def test_it_is_said_how_much_of_a_backup_was_forgotten_since(vault):
     assert vault.backups.forgotten_since(made) == len(gone.messages) == 300
 
 
+def test_a_clock_that_was_set_back_hides_nothing_of_what_a_backup_still_holds(vault):
+    vault.memory.remember("mia", "Mia keeps the lighthouse")
+    before = vault.backups.create()
+    vault.clock.move(timedelta(days=-30))
+    gone = vault.memory.forget("mia", about="lighthouse")
+    after = vault.backups.create()
+    count = len(gone.messages) + len(gone.facts)
+    assert [vault.backups.forgotten_since(made) for made in (before, after)] == [count, 0]
+
+
 @pytest.mark.parametrize("planted", [b"AICObkup\x02", b"AICObkup\x01\x00\x00\x00\x01XAICOstrm\x02" + bytes(34), None])
 def test_what_somebody_puts_among_the_backups_stops_neither_the_list_nor_the_next(vault, planted):
     first = vault.backups.create()

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -319,3 +319,24 @@ def test_a_merge_that_is_taken_back_changes_nothing(vault):
         vault.conversations.merge("mia", keep="a", drop="b")
         raise KeyError
     assert [c.messages for c in vault.conversations.list("mia")] == [1, 1]
+
+
+@settings(max_examples=30)
+@given(
+    said=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 5)), max_size=60),
+    limit=st.integers(1, 6),
+    offset=st.integers(0, 4),
+)
+def test_the_last_active_conversations_come_first_however_they_are_woven(said, limit, offset):
+    with temporary_vault() as vault:
+        last: dict[str, tuple] = {}
+        for minute, number in said:
+            at, name = START + timedelta(minutes=minute), f"c{number}"
+            vault.memory.record("nell", "x", conversation=name, at=at)
+            vault.memory.record("otto", "x", conversation=name, at=at + timedelta(minutes=1))
+            last[name] = max(at, last.get(name, at))
+        expected = sorted(last, key=lambda name: (-last[name].timestamp(), name))
+        found = vault.conversations.list("nell", limit=limit, offset=offset)
+        assert [one.last_at for one in found] == [last[name] for name in expected][offset : offset + limit]
+        assert len({one.name for one in found}) == len(found)
+        assert [one.name for one in vault.conversations.list("nell")] == expected

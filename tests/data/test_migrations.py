@@ -202,6 +202,9 @@ def test_what_other_core_schemas_rest_on_stays_until_they_are_rolled_back(connec
         with pytest.raises(InvalidInput, match="access, activity, meaning"):
             call(connection, schemas[0], 0)
     assert (structure(connection), history(connection)) == before
+    with pytest.raises(InvalidInput, match="activity, meaning"):  # they were made on its version 2
+        roll_back(connection, schemas[0], 1)
+    assert roll_back(connection, schemas[0], 2) == [3]  # which they do not need
     for schema in reversed(schemas):
         roll_back(connection, schema, 0)
     assert set(structure(connection)) <= {"schema_history", "sqlite_sequence"}

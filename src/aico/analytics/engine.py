@@ -155,6 +155,6 @@ class AnalyticsEngine:
 
     def _texts(self, user_id: bytes, ids: Sequence[bytes]) -> list[str]:
         rows = rows_by_id(
-            self._connection, "SELECT text FROM messages WHERE id IN ({ids}) AND user_id = ?", ids, user_id
+            self._connection, "SELECT text FROM messages WHERE id IN ({ids}) AND +user_id = ?", ids, user_id
         )
         return [row["text"] for row in rows]

@@ -42,6 +42,8 @@ _UNFINISHED = re.compile(rf"(\.|.+{re.escape(SUFFIX)}\.)new-[0-9a-f]{{16}}(\.new
 _UNFINISHED_FOR_S = 24 * 3600
 """A backup in the making that was not touched for so long was killed."""
 
+_FORGOTTEN_AFTER = f"""SELECT 1 FROM audit_log a WHERE a.id > ? AND a.user_id = e.user_id
+    AND a.action = '{Action.FORGOTTEN}' AND a.subject_id = e.receipt_id"""
 OnProgress = Callable[[int, int], object]
 """Called with pages done and pages in all."""
 
@@ -101,6 +103,7 @@ class Backups:
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
             _sweep(place)
             parent = None if full else self._newest(place)
+            noted = self._newest_entry()
             self._connection.backup_to(copy_path)
             with PageCopy(copy_path, self._database_keys) as copy:
                 made = self._write(place, copy, parent, on_progress or _silent)
@@ -111,7 +114,9 @@ class Backups:
             raise storage_error(exc, place, "no backup was made; the vault is as it was") from exc
         finally:
             copy_path.unlink(missing_ok=True)
-        self._audit_log.append(Action.BACKED_UP, subject_id=bytes.fromhex(made.id), counts={"pages": made.pages})
+        self._audit_log.append(
+            Action.BACKED_UP, subject_id=bytes.fromhex(made.id), counts={"pages": made.pages, "after": noted}
+        )
         return made
 
     def list(self, folder: Path | str | None = None) -> "list[BackupInfo]":
@@ -119,9 +124,21 @@ class Backups:
         return [_info(path, head) for path, head in _heads(self._place(folder), self._keys)]
 
     def forgotten_since(self, backup: BackupInfo) -> int:
-        """How many memories were forgotten after the backup was made: it still holds them, and brings them back."""
-        since = "SELECT count(*) FROM erasures WHERE at > ?"
-        return int(self._connection.fetch_all(since, (to_us(backup.created_at),))[0][0])
+        """How many memories were forgotten after the backup was made: it still holds them, and brings them back.
+
+        By the order of the audit log, whatever the clock said. Of a backup that this vault's log does not know, because
+        the vault itself was restored from it or from an older one, by the clock.
+        """
+        row = self._connection.fetch_one(
+            "SELECT json_extract(counts, '$.after') FROM audit_log WHERE action = ? AND subject_id = ?",
+            (str(Action.BACKED_UP), bytes.fromhex(backup.id)),
+        )
+        if row is None or row[0] is None:
+            since, bound = "e.at > ?", to_us(backup.created_at)
+        else:
+            since, bound = f"EXISTS ({_FORGOTTEN_AFTER})", int(row[0])
+        counted = f"SELECT count(*) FROM erasures e WHERE e.kind IN ('message', 'fact') AND {since}"
+        return int(self._connection.fetch_all(counted, (bound,))[0][0])
 
     def verify(self, path: Path | str, *, on_progress: OnProgress | None = None) -> BackupInfo:
         """Read a backup, and all it builds on, to the last byte.
@@ -151,6 +168,9 @@ class Backups:
             except OSError as exc:
                 raise storage_error(exc, info.path, "it and older ones were not deleted") from exc
         return doomed
+
+    def _newest_entry(self) -> int:
+        return int(self._connection.fetch_all("SELECT coalesce(max(id), 0) FROM audit_log")[0][0])
 
     def _place(self, folder: Path | str | None) -> Path:
         return self.folder if folder is None else Path(folder).expanduser().absolute()

@@ -12,7 +12,7 @@ from aico.clock import IdSource, from_us
 from aico.data.conversations import ConversationRepository, Moment
 from aico.data.duplicates import Duplicates, Merger, find_duplicates
 from aico.data.facts import FactRepository
-from aico.data.libsql import LibSQLConnection, Row
+from aico.data.libsql import LibSQLConnection, Row, Value
 from aico.data.limits import checked_label, checked_limit, checked_name, checked_text
 from aico.data.marks import MarkRepository
 from aico.data.row_ids import parsed_id
@@ -71,15 +71,18 @@ class ConversationService:
         self._merger = Merger(connection, facts=facts, marks=marks, ids=ids)
 
     def list(self, user: str, *, limit: int = 50, offset: int = 0) -> Sequence[Conversation]:
-        """Conversations that have messages, the last active first, with counts taken from an index. Raises InvalidInput."""
+        """Conversations that have messages, the last active first, with counts from an index.
+
+        Costs about as much as there are messages in those that are listed, however many others there are. Raises
+        InvalidInput.
+        """
         checked_limit(limit)
         checked_limit(offset, least=0, field="offset")
         user_id, last = self._users.find(user), limit + offset
         found = "SELECT count(*) FROM (SELECT 1 FROM conversations WHERE user_id = ? LIMIT ?)"
-        few = self._connection.fetch_all(found, (user_id, last + 1))[0][0] <= last
-        ids, values = (
-            ("SELECT id FROM conversations WHERE user_id = ?", (user_id,)) if few else (_LAST_ACTIVE, (user_id, last))
-        )
+        ids, values = "SELECT id FROM conversations WHERE user_id = ?", tuple[Value, ...]([user_id])
+        if self._connection.fetch_all(found, (user_id, last + 1))[0][0] > last:  # else all of them are looked at
+            ids, values = _LAST_ACTIVE, (user_id, last)
         rows = self._connection.fetch_all(_COUNTED.format(ids=ids), (*values, limit, offset))
         return [_conversation(row) for row in rows]
 
@@ -212,7 +215,7 @@ _LAST_ACTIVE = """WITH RECURSIVE active (id, at, seen) AS (
     SELECT * FROM (SELECT conversation_id, at, conversation_id FROM messages WHERE user_id = ?1
         ORDER BY at DESC, position DESC LIMIT 1)
     UNION ALL
-    SELECT m.conversation_id, m.at, a.seen || m.conversation_id FROM active a JOIN messages m ON m.row_id = (
+    SELECT m.conversation_id, m.at, CAST(a.seen || m.conversation_id AS BLOB) FROM active a JOIN messages m ON m.row_id = (
         SELECT n.row_id FROM messages n WHERE n.user_id = ?1 AND n.at <= a.at AND instr(a.seen, n.conversation_id) = 0
         ORDER BY n.at DESC, n.position DESC LIMIT 1)
     LIMIT ?2)

@@ -128,7 +128,7 @@ class ConversationRepository:
     def moments(self, user_id: bytes, ids: Iterable[bytes]) -> dict[bytes, Moment]:
         """The messages with these ids that belong to this user, by id."""
         rows = rows_by_id(
-            self._connection, f"{_SELECT_MOMENTS} WHERE m.id IN ({{ids}}) AND m.user_id = ?", ids, user_id
+            self._connection, f"{_SELECT_MOMENTS} WHERE m.id IN ({{ids}}) AND +m.user_id = ?", ids, user_id
         )
         return {row["id"]: _moment(row) for row in rows}
 
@@ -188,12 +188,12 @@ class ConversationRepository:
         places = {name: self._place(user_id, name) for name in dict.fromkeys(m.conversation for m in messages)}
         ids = self._message_ids(user_id, [(places[message.conversation], message.source_id) for message in messages])
         sourced = [id for id, message in zip(ids, messages, strict=True) if message.source_id is not None]
-        forgotten = self._among("SELECT id FROM erasures WHERE id IN ({ids}) AND user_id = ?", sourced, user_id)
+        forgotten = self._among("SELECT id FROM erasures WHERE id IN ({ids}) AND +user_id = ?", sourced, user_id)
         if return_forgotten:
             for id in forgotten:
                 self._connection.execute("DELETE FROM erasures WHERE id = ?", (id,))
             forgotten = set()
-        known = self._among("SELECT id FROM messages WHERE id IN ({ids}) AND user_id = ?", sourced, user_id)
+        known = self._among("SELECT id FROM messages WHERE id IN ({ids}) AND +user_id = ?", sourced, user_id)
         recorded, new = list[Recorded](), list[tuple[bytes, Message]]()
         for message_id, message in zip(ids, messages, strict=True):
             if message_id in forgotten:
@@ -219,7 +219,7 @@ class ConversationRepository:
         named = [
             None if source is None else self._natural_ids.message(place.named, source) for place, source in messages
         ]
-        sql = "SELECT id, into_id FROM merged_rows WHERE id IN ({ids}) AND user_id = ?"
+        sql = "SELECT id, into_id FROM merged_rows WHERE id IN ({ids}) AND +user_id = ?"
         rows = rows_by_id(self._connection, sql, filter(None, named), user_id)
         merged = {row["id"]: bytes(row["into_id"]) for row in rows}
         return [self._ids.new_id() if id is None else merged.get(id, id) for id in named]

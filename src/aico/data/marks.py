@@ -38,16 +38,16 @@ class MarkRepository:
         """The marks of each of these memories that has some."""
         wanted = list(owners)
         found: dict[bytes, Marks] = {}
-        sql = "SELECT owner_id, favourite, note, tone FROM memory_marks WHERE owner_id IN ({ids}) AND user_id = ?"
+        sql = "SELECT owner_id, favourite, note, tone FROM memory_marks WHERE owner_id IN ({ids}) AND +user_id = ?"
         for owner, favourite, note, tone in rows_by_id(self._connection, sql, wanted, user_id):
             found[owner] = Marks(favourite=bool(favourite), note=note, tone=tone)
-        sql = "SELECT owner_id, tag FROM memory_tags WHERE owner_id IN ({ids}) AND user_id = ? ORDER BY tag"
+        sql = "SELECT owner_id, tag FROM memory_tags WHERE owner_id IN ({ids}) AND +user_id = ? ORDER BY tag"
         for owner, tag in rows_by_id(self._connection, sql, wanted, user_id):
             marks = found.get(owner, Marks())
             found[owner] = replace(marks, tags=(*marks.tags, tag))
         sql = (
             "SELECT owner_id, count(*), max(at) FROM memory_visits "
-            "WHERE owner_id IN ({ids}) AND user_id = ? GROUP BY owner_id"
+            "WHERE owner_id IN ({ids}) AND +user_id = ? GROUP BY owner_id"
         )
         for owner, visits, last in rows_by_id(self._connection, sql, wanted, user_id):
             found[owner] = replace(found.get(owner, Marks()), visits=visits, last_visit_at=from_us(last))

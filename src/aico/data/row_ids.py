@@ -98,7 +98,11 @@ def parsed_id(text: str, *, what: str) -> bytes:
 
 
 def rows_by_id(connection: LibSQLConnection, sql: str, ids: Iterable[bytes], *others: Value) -> Iterator[Row]:
-    """The rows with these ids. `sql` has `{ids}` where they go, and a `?` behind it for each other value."""
+    """The rows with these ids. `sql` has `{ids}` where they go, and a `?` behind it for each other value.
+
+    A condition on the person wears a plus, as in `+user_id = ?`: with many ids SQLite would else think it cheaper to
+    read all that the person has.
+    """
     rest = iter(ids)
     while some := list(islice(rest, _IDS_AT_ONCE)):
         yield from connection.fetch_all(sql.format(ids=", ".join("?" * len(some))), (*some, *others))

@@ -160,7 +160,7 @@ class Receipts:
     def _rows_left(self, user_id: bytes, ids: Iterable[bytes]) -> Iterable[tuple[str, int]]:
         wanted = list(ids)
         for table, column in _LOOKED_AT:
-            sql = f"SELECT 1 FROM {table} WHERE {column} IN ({{ids}}) AND user_id = ?"
+            sql = f"SELECT 1 FROM {table} WHERE {column} IN ({{ids}}) AND +user_id = ?"
             if table == "passages":
                 sql = f"SELECT 1 FROM passages WHERE {column} IN ({{ids}}) AND ? IS NOT NULL"
             yield table, sum(1 for _ in rows_by_id(self._connection, sql, wanted, user_id))

@@ -168,14 +168,14 @@ class FactRepository:
 
     def facts(self, user_id: bytes, ids: Iterable[bytes]) -> dict[bytes, Fact]:
         """The facts with these ids that belong to this user, by id."""
-        rows = rows_by_id(self._connection, "SELECT * FROM facts WHERE id IN ({ids}) AND user_id = ?", ids, user_id)
+        rows = rows_by_id(self._connection, "SELECT * FROM facts WHERE id IN ({ids}) AND +user_id = ?", ids, user_id)
         return {row["id"]: fact_of(row) for row in rows}
 
     def kept(self, user_id: bytes, rows: Sequence[Row]) -> list[KeptFact]:
         """The facts in these rows with their sources and marks."""
         ids = [row["id"] for row in rows]
         marks, sources = self._marks.of(user_id, ids), dict[bytes, tuple[str, ...]]()
-        sql = "SELECT fact_id, message_id FROM fact_sources WHERE fact_id IN ({ids}) AND user_id = ? ORDER BY row_id"
+        sql = "SELECT fact_id, message_id FROM fact_sources WHERE fact_id IN ({ids}) AND +user_id = ? ORDER BY row_id"
         for fact_id, message_id in rows_by_id(self._connection, sql, ids, user_id):
             sources[fact_id] = (*sources.get(fact_id, ()), message_id.hex())
         return [kept_fact_of(row, sources.get(row["id"], ()), marks.get(row["id"], Marks())) for row in rows]
@@ -188,7 +188,7 @@ class FactRepository:
         """The fact, all that it took the place of and all that took its place. Raises NotFound."""
         fact_id = self._row(user_id, fact)["id"]
         rows = self._connection.fetch_all(_LINE, {"fact": fact_id, "user": user_id})
-        sql = "SELECT * FROM fact_history WHERE fact_id IN ({ids}) AND user_id = ? ORDER BY row_id"
+        sql = "SELECT * FROM fact_history WHERE fact_id IN ({ids}) AND +user_id = ? ORDER BY row_id"
         changes = rows_by_id(self._connection, sql, [row["id"] for row in rows], user_id)
         in_order = sorted(map(_change, changes), key=lambda change: change.at)
         return History(tuple(self.kept(user_id, rows)), tuple(in_order))
@@ -218,9 +218,9 @@ class FactRepository:
         """The facts that were drawn from these messages and from no other."""
         chosen = list(messages)
         gone = set(chosen)
-        sql = "SELECT fact_id FROM fact_sources WHERE message_id IN ({ids}) AND user_id = ?"
+        sql = "SELECT fact_id FROM fact_sources WHERE message_id IN ({ids}) AND +user_id = ?"
         candidates = dict.fromkeys(row["fact_id"] for row in rows_by_id(self._connection, sql, chosen, user_id))
-        sql = "SELECT fact_id, message_id FROM fact_sources WHERE fact_id IN ({ids}) AND user_id = ?"
+        sql = "SELECT fact_id, message_id FROM fact_sources WHERE fact_id IN ({ids}) AND +user_id = ?"
         held = {
             row["fact_id"]
             for row in rows_by_id(self._connection, sql, candidates, user_id)

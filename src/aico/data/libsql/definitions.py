@@ -2,8 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
@@ -21,7 +21,8 @@ _RESERVED = frozenset({"aico", "core", "plugin", "schema", "sqlite"})
 class SchemaVersion:
     """One step of a schema.
 
-    `rollback_statements` undo it; None says that it cannot be undone. `captures` names the tables of which every
+    `rests_on` names versions of other core schemas that have to stay as long as this one is there. `rollback_statements`
+    undo it; None says that it cannot be undone. `captures` names the tables of which every
     change goes to the change feed, from this version on; each has a 16-byte `id` column. Their triggers are generated,
     and made anew when a later version adds columns.
     """
@@ -32,11 +33,13 @@ class SchemaVersion:
     sql_statements: Sequence[str] = ()
     rollback_statements: Sequence[str] | None = None
     captures: Sequence[str] = ()
+    rests_on: Mapping[str, int] = field(default_factory=dict)
 
     def checksum(self) -> str:
         """SHA-256 over everything that changes the database.
 
-        Not over the rollback: one that turns out wrong may be mended, because no database rests on it.
+        Not over the rollback, nor over what it rests on: if they turn out wrong they may be mended, because no database
+        is made of them.
         """
         return hashlib.sha256(msgspec.json.encode([self.version, self.sql_statements, self.captures])).hexdigest()
 

@@ -289,8 +289,8 @@ def _steps_to_undo(connection: LibSQLConnection, schema: RegisteredSchema, to_ve
             f"{schema.title} is at version {current} and cannot be rolled back to {to_version}; nothing was changed",
             hint=f"name a version from 0 to {current - 1}" if current else "it is not in this database",
         )
-    if to_version == 0 and schema.schema_type == "core":
-        _check_nothing_rests_on(connection, schema)
+    if schema.schema_type == "core":
+        _check_nothing_rests_on(connection, schema, to_version)
     steps = [schema.definitions[number] for number in range(current, to_version, -1)]
     for step in steps:
         if step.rollback_statements is None:
@@ -301,15 +301,19 @@ def _steps_to_undo(connection: LibSQLConnection, schema: RegisteredSchema, to_ve
     return steps
 
 
-def _check_nothing_rests_on(connection: LibSQLConnection, schema: RegisteredSchema) -> None:
-    """Refuse to take away tables on which core schemas that were applied later have indexes, or whose feed they feed.
+def _check_nothing_rests_on(connection: LibSQLConnection, schema: RegisteredSchema, to_version: int) -> None:
+    """Refuse to take away what other core schemas say they rest on, and the tables of those applied before them.
 
-    Those would go with the tables, while the others' history still says that they are there.
+    Indexes, triggers and what the feed keeps would go with them, while the others' history still says that all is there.
     """
     from aico.data.libsql.registry import SchemaRegistry  # which rests on this module
 
-    later = [other for other in SchemaRegistry.get_core_schemas() if other.priority > schema.priority]
-    resting = [other.name for other in later if current_version(connection, other)]
+    resting = []
+    for other in SchemaRegistry.get_core_schemas():
+        there = [step for number, step in other.definitions.items() if number <= current_version(connection, other)]
+        needed = max((step.rests_on.get(schema.name, 0) for step in there), default=0)
+        if there and (needed > to_version or (to_version == 0 and other.priority > schema.priority)):
+            resting.append(other.name)
     if resting:
         raise InvalidInput(
             f"on {schema.title} rest other schemas of the vault: {', '.join(resting)}; nothing was changed",

@@ -108,6 +108,7 @@ ACCESS_SCHEMA = register_schema("access", "core", priority=2)(
                 ),
             ],
             captures=["user_relationships"],
+            rests_on={"core": 1},
         ),
     }
 )

@@ -95,6 +95,7 @@ ACTIVITY_SCHEMA = register_schema("activity", "core", priority=20)(
                 "DROP TABLE feedback_events",
             ],
             captures=["feedback_events", "merged_rows"],
+            rests_on={"core": 2},
         ),
     }
 )

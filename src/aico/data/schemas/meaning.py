@@ -77,6 +77,7 @@ MEANING_SCHEMA = register_schema("meaning", "core", priority=20)(
                 "DROP TABLE vector_contexts",
                 "DROP TABLE generations",
             ],
+            rests_on={"core": 2},
         ),
     }
 )
