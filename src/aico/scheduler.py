@@ -57,7 +57,10 @@ class Scheduler:
         self._stop: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def register(self, action: str, run: Action) -> None:
-        """Let this process do the tasks that name this action. Raises InvalidInput for a name in use."""
+        """Let this process do the tasks that name this action. Raises InvalidInput for a name in use.
+
+        >>> vault.tasks.register("greet", lambda run: print("Good morning."))
+        """
         if action in self._actions:
             raise InvalidInput(f"an action named {action!r} is registered already; it was not replaced")
         self._actions[action] = run
@@ -76,6 +79,9 @@ class Scheduler:
 
         A task of a `user` is forgotten with everything of theirs. A failed run is repeated after a growing pause, up
         to `attempts_max` runs. Raises InvalidInput, NotFound for the user, MissingExtra for cron without `aico[tasks]`.
+
+        >>> vault.tasks.add("morning", action="greet", schedule="every 24h").next_run_at > vault.tasks.get("morning").created_at
+        True
         """
         self._ensure_built_in()
         user_id = None if user is None else self._users.find(user)
@@ -86,37 +92,66 @@ class Scheduler:
         )
 
     def get(self, name: str) -> Task:
-        """One task. Raises NotFound."""
+        """One task. Raises NotFound.
+
+        >>> vault.tasks.get("keep-logs-short").is_enabled
+        True
+        """
         self._ensure_built_in()
         return self._tasks.get(name)
 
     def list(self) -> Sequence[Task]:
-        """All tasks, by name."""
+        """All tasks, by name.
+
+        >>> "keep-logs-short" in [task.name for task in vault.tasks.list()]
+        True
+        """
         self._ensure_built_in()
         return self._tasks.list()
 
     def due(self) -> Sequence[Task]:
-        """The tasks that are due now, whether or not this process can run them."""
+        """The tasks that are due now, whether or not this process can run them.
+
+        >>> "morning" in [task.name for task in vault.tasks.due()]
+        False
+        """
         self._ensure_built_in()
         return self._tasks.due()
 
     def history(self, name: str | None = None, *, limit: int = 50) -> Sequence[Execution]:
-        """The last runs, newest first. Raises NotFound or InvalidInput."""
+        """The last runs, newest first. Raises NotFound or InvalidInput.
+
+        >>> vault.tasks.history("keep-logs-short")
+        []
+        """
         self._ensure_built_in()
         return self._tasks.history(name, limit=limit)
 
     def enable(self, name: str) -> Task:
-        """Switch a task on; it is next due by its schedule. Raises NotFound."""
+        """Switch a task on; it is next due by its schedule. Raises NotFound.
+
+        >>> _ = vault.tasks.disable("keep-logs-short")
+        >>> vault.tasks.enable("keep-logs-short").is_enabled
+        True
+        """
         self._ensure_built_in()
         return self._tasks.set_enabled(name, enabled=True)
 
     def disable(self, name: str) -> Task:
-        """Switch a task off. Raises NotFound."""
+        """Switch a task off. Raises NotFound.
+
+        >>> vault.tasks.disable("keep-logs-short").is_enabled
+        False
+        """
         self._ensure_built_in()
         return self._tasks.set_enabled(name, enabled=False)
 
     def remove(self, name: str) -> None:
-        """Delete a task and its history. Raises NotFound, or InvalidInput for one of the vault's own."""
+        """Delete a task and its history. Raises NotFound, or InvalidInput for one of the vault's own.
+
+        >>> _ = vault.tasks.add("morning", action="greet", schedule="every 24h")
+        >>> vault.tasks.remove("morning")
+        """
         if name in self._built_in:
             raise InvalidInput("this task is the vault's own; it was not removed", hint="disable it instead")
         self._tasks.remove(name)
@@ -125,6 +160,9 @@ class Scheduler:
         """Run a task now, due or not. What its action raises is in the result, not raised.
 
         Raises NotFound, InvalidInput while it runs elsewhere, or if this process has no such action.
+
+        >>> vault.tasks.run("keep-logs-short").outcome
+        'done'
         """
         task = self.get(name)
         if task.action not in self._actions:
@@ -135,6 +173,9 @@ class Scheduler:
         """Run what is due, each task once, however often it was missed; the one due longest comes first.
 
         A task by cron is left to others where `aico[tasks]` is not installed.
+
+        >>> vault.tasks.run_due()  # a new vault has nothing to look after yet
+        []
         """
         self._ensure_built_in()
         self._tasks.heed_the_clock()

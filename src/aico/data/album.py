@@ -71,6 +71,9 @@ class Album(Marking):
 
         A message belongs to the day its author's clock showed, a fact to the day it came to be believed, in the
         user's time zone (UTC without one). Reads every message in the span. Raises InvalidInput.
+
+        >>> [(span.messages, span.facts) for span in vault.album.timeline("mia")]
+        [(1, 1)]
         """
         if by not in ("day", "month"):
             raise InvalidInput("a timeline is by day or by month", field="by")
@@ -97,7 +100,11 @@ class Album(Marking):
         limit: int = 50,
         offset: int = 0,
     ) -> list[KeptMoment]:
-        """A page of messages, newest first; each filter narrows it down (until is excluded). Raises InvalidInput."""
+        """A page of messages, newest first; each filter narrows it down (until is excluded). Raises InvalidInput.
+
+        >>> [moment.text for moment in vault.album.messages("mia", limit=10)]
+        ['I moved to Lisbon in May.']
+        """
         user_id, (first, last) = self._users.find(user), _bounds(since, until)
         limit, offset = checked_page(limit, offset)
         if user_id is None:
@@ -118,7 +125,11 @@ class Album(Marking):
         return self._kept(user_id, [row["id"] for row in rows])
 
     def get(self, user: str, id: str) -> KeptMoment:
-        """One message. Raises NotFound."""
+        """One message. Raises NotFound.
+
+        >>> vault.album.get("mia", said).conversation
+        'move'
+        """
         user_id, message_id = self._owner(user, id)
         found = self._kept(user_id, [message_id])
         if not found:
@@ -126,12 +137,21 @@ class Album(Marking):
         return found[0]
 
     def list_of(self, user: str, ids: Iterable[str]) -> list[KeptMoment]:
-        """The messages with these ids that there are, in the order of the ids: the sources of a fact, say."""
+        """The messages with these ids that there are, in the order of the ids: the sources of a fact, say.
+
+        >>> [moment.text for moment in vault.album.list_of("mia", [said])]
+        ['I moved to Lisbon in May.']
+        """
         user_id, wanted = self._users.find(user), [parsed_id(id_, what="message") for id_ in ids]
         return [] if user_id is None else self._kept(user_id, wanted)
 
     def tags(self, user: str) -> list[NameCount]:
-        """Every tag in use, on messages and facts, by name."""
+        """Every tag in use, on messages and facts, by name.
+
+        >>> vault.album.tag("mia", said, "travel")
+        >>> [(tag.name, tag.count) for tag in vault.album.tags("mia")]
+        [('travel', 1)]
+        """
         user_id = self._users.find(user)
         return [] if user_id is None else [NameCount(*one) for one in self._marks.tag_counts(user_id)]
 

@@ -62,7 +62,12 @@ class AuthSessions:
         self._connection, self._audit_log, self._ids = connection, audit_log, ids
 
     def create_session(self, user_id: str, *, device_id: str | None = None, ttl: timedelta = SESSION_TTL) -> NewSession:
-        """Begin a session of an active user; expired ones of everybody are swept. Raises InvalidInput or AccessDenied."""
+        """Begin a session of an active user; expired ones of everybody are swept. Raises InvalidInput or AccessDenied.
+
+        >>> new = vault.sessions.create_session(mia, ttl=timedelta(hours=1))
+        >>> new.session.expires_at - new.session.created_at == timedelta(hours=1)
+        True
+        """
         wanted, span = parsed_id(user_id, what="user"), _checked_span(ttl)
         device = None if device_id is None else parsed_id(device_id, what="device")
         token, now = secrets.token_bytes(TOKEN_BYTES), self._ids.now_us()
@@ -82,7 +87,12 @@ class AuthSessions:
         return NewSession(_session(row), _shown(token))
 
     def verify_session(self, token: str) -> AuthSession:
-        """The live session of a token. Raises AccessDenied if it is over, was ended, or never was; which, is not told."""
+        """The live session of a token. Raises AccessDenied if it is over, was ended, or never was; which, is not told.
+
+        >>> token = vault.sessions.create_session(mia).token
+        >>> vault.sessions.verify_session(token).user_id == mia
+        True
+        """
         row = self._find(token)
         if row is None:
             raise _over()
@@ -95,6 +105,10 @@ class AuthSessions:
         """Lengthen a live session, under a new token; the old one ends at once. Raises AccessDenied or InvalidInput.
 
         No session lives longer than 30 days.
+
+        >>> new = vault.sessions.create_session(mia)
+        >>> vault.sessions.refresh_session(new.token).token != new.token
+        True
         """
         span, fresh = _checked_span(ttl), secrets.token_bytes(TOKEN_BYTES)
         self.verify_session(token)
@@ -111,27 +125,51 @@ class AuthSessions:
         return NewSession(self.verify_session(_shown(fresh)), _shown(fresh))
 
     def revoke_session(self, session_id: str) -> None:
-        """End a session; its token opens nothing from here on. May be repeated."""
+        """End a session; its token opens nothing from here on. May be repeated.
+
+        >>> vault.sessions.revoke_session(vault.sessions.create_session(mia).session.id)
+        >>> vault.sessions.get_user_sessions(mia)
+        []
+        """
         wanted = parsed_id(session_id, what="session")
         self._revoke("id", wanted)
 
     def revoke_token(self, token: str) -> None:
-        """End the session of a token, as a logout does. May be repeated."""
+        """End the session of a token, as a logout does. May be repeated.
+
+        >>> vault.sessions.revoke_token(vault.sessions.create_session(mia).token)
+        >>> vault.sessions.get_user_sessions(mia)
+        []
+        """
         self._revoke("token_hash", _hashed(_bytes(token)))
 
     def revoke_all_user_sessions(self, user_id: str) -> int:
-        """End all sessions of a person; how many there were."""
+        """End all sessions of a person; how many there were.
+
+        >>> _ = vault.sessions.create_session(mia), vault.sessions.create_session(mia)
+        >>> vault.sessions.revoke_all_user_sessions(mia)
+        2
+        """
         return self._revoke("user_id", parsed_id(user_id, what="user"))
 
     def get_user_sessions(self, user_id: str) -> list[AuthSession]:
-        """The live sessions of a person, oldest first."""
+        """The live sessions of a person, oldest first.
+
+        >>> _ = vault.sessions.create_session(mia)
+        >>> len(vault.sessions.get_user_sessions(mia))
+        1
+        """
         rows = self._connection.fetch_all(
             f"{_ALIVE} AND s.user_id = ? ORDER BY s.row_id", (parsed_id(user_id, what="user"),)
         )
         return [_session(row) for row in rows if self._now(row) < row["expires_at"]]
 
     def cleanup_expired_sessions(self) -> int:
-        """Sweep what has expired; how many sessions that were."""
+        """Sweep what has expired; how many sessions that were.
+
+        >>> vault.sessions.cleanup_expired_sessions()
+        0
+        """
         return self._sweep(self._ids.now_us())
 
     def _find(self, token: str) -> Row | None:

@@ -75,6 +75,9 @@ class ConversationService:
 
         Costs about as much as there are messages in those that are listed, however many others there are. Raises
         InvalidInput.
+
+        >>> [(one.name, one.messages) for one in vault.conversations.list("mia")]
+        [('move', 1)]
         """
         checked_limit(limit)
         checked_limit(offset, least=0, field="offset")
@@ -87,7 +90,11 @@ class ConversationService:
         return [_conversation(row) for row in rows]
 
     def get(self, user: str, conversation: str) -> Conversation:
-        """One conversation. Raises NotFound or InvalidInput."""
+        """One conversation. Raises NotFound or InvalidInput.
+
+        >>> vault.conversations.get("mia", "move").messages
+        1
+        """
         user_id = self._users.find(user)
         wanted = self._conversations.conversation_id(user_id or b"", conversation)
         row = self._connection.fetch_one(
@@ -101,6 +108,9 @@ class ConversationService:
         """The next messages of a conversation, oldest first: those after the message `after`, or the first.
 
         Raises NotFound if the conversation does not have that message, InvalidInput.
+
+        >>> [moment.text for moment in vault.conversations.messages("mia", "move", limit=10)]
+        ['I moved to Lisbon in May.']
         """
         user_id, after_id = self._users.find(user), None if after is None else parsed_id(after, what="message")
         checked_name(conversation, field="conversation")
@@ -109,7 +119,12 @@ class ConversationService:
         return self._conversations.page(user_id, conversation, after=after_id, limit=checked_limit(limit))
 
     def set_title(self, user: str, conversation: str, title: str | None) -> None:
-        """Call a conversation something; its name, by which programs know it, stays. Raises NotFound or InvalidInput."""
+        """Call a conversation something; its name, by which programs know it, stays. Raises NotFound or InvalidInput.
+
+        >>> vault.conversations.set_title("mia", "move", "The move")
+        >>> vault.conversations.get("mia", "move").title
+        'The move'
+        """
         kept, user_id = checked_label(title, field="title"), self._users.find(user)
         changed = self._connection.execute(
             "UPDATE conversations SET title = ? WHERE id = ? AND user_id = ?",
@@ -123,6 +138,9 @@ class ConversationService:
 
         Recall finds the new text at once. Facts drawn from the message stay: they are statements of their own. Importing
         its file again leaves the edited text. Raises NotFound or InvalidInput.
+
+        >>> vault.conversations.edit("mia", said, "I moved to Lisbon in June.").message.text
+        'I moved to Lisbon in June.'
         """
         message_id, kept = parsed_id(message, what="message"), checked_text(text)
         user_id = self._users.find(user)
@@ -141,6 +159,11 @@ class ConversationService:
 
         Their ids stay, so importing their file again finds them where they are. Raises NotFound or InvalidInput; none
         is moved then.
+
+        >>> vault.conversations.move("mia", [said], "diary")
+        1
+        >>> [one.name for one in vault.conversations.list("mia")]
+        ['diary']
         """
         ids = [parsed_id(message, what="message") for message in dict.fromkeys(messages)]
         name, user_id = checked_name(conversation, field="conversation"), self._users.find(user)
@@ -157,6 +180,9 @@ class ConversationService:
         """Conversations and messages that look as if they were imported twice. Takes time with the number of messages.
 
         Two messages are the same if role, text and second are. Nothing is changed: `merge` is yours to call.
+
+        >>> vault.conversations.find_duplicates("mia").conversations
+        ()
         """
         user_id = self._users.find(user)
         return Duplicates((), ()) if user_id is None else find_duplicates(self._connection, user_id)
@@ -166,6 +192,10 @@ class ConversationService:
 
         The name `drop` leads to `keep` from now on: what is recorded or imported under it goes there, once.
         Raises NotFound or InvalidInput; nothing is changed then.
+
+        >>> _ = vault.memory.record("mia", "And to Porto in July.", conversation="move again")
+        >>> vault.conversations.merge("mia", keep="move", drop="move again").moved
+        1
         """
         user_id = self._users.find(user)
 
@@ -182,6 +212,11 @@ class ConversationService:
         """Make two messages with the same text one: what hangs on `drop` then hangs on `keep`.
 
         Raises NotFound, or InvalidInput if their texts differ; nothing is changed then.
+
+        >>> again = vault.memory.record("mia", "I moved to Lisbon in May.", conversation="diary")
+        >>> vault.conversations.merge_messages("mia", keep=said, drop=again)
+        >>> [one.name for one in vault.conversations.list("mia")]
+        ['move']
         """
         kept, dropped = parsed_id(keep, what="message"), parsed_id(drop, what="message")
         user_id = self._users.find(user)

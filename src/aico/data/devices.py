@@ -49,43 +49,82 @@ class DeviceRepository:
         self._audit_log = audit_log
 
     def ensure_this(self) -> Device:
-        """This device; it is registered under the machine's name when it is new. Raises Tampered or StorageError."""
+        """This device; it is registered under the machine's name when it is new. Raises Tampered or StorageError.
+
+        >>> vault.devices.ensure_this() == vault.devices.ensure_this()
+        True
+        """
         device_id = self._own_id()
         name = platform.node().strip() or "this device"
         self._insert(device_id, name, device_type=None, platform=platform.system() or None)
         return self._get(device_id)
 
     def find_this(self) -> Device | None:
-        """This device, None while it is not registered."""
+        """This device, None while it is not registered.
+
+        >>> vault.devices.find_this() is None
+        True
+        """
         if not self._file.exists():
             return None
         row = self._connection.fetch_one("SELECT * FROM devices WHERE id = ?", (self._own_id(),))
         return _device(row) if row else None
 
     def register(self, name: str, *, device_type: str | None = None, platform: str | None = None) -> Device:
-        """Take in another device and return it. Raises InvalidInput."""
+        """Take in another device and return it. Raises InvalidInput.
+
+        >>> vault.devices.register("phone", device_type="phone").is_active
+        True
+        """
         device_id = self._ids.new_id()
         self._insert(device_id, name, device_type=device_type, platform=platform)
         return self._get(device_id)
 
     def rename(self, device: str, name: str) -> None:
-        """Call a device something else. Raises NotFound or InvalidInput."""
+        """Call a device something else. Raises NotFound or InvalidInput.
+
+        >>> phone = vault.devices.register("phone")
+        >>> vault.devices.rename(phone.id, "Mia's phone")
+        >>> [device.name for device in vault.devices.list()]
+        ["Mia's phone"]
+        """
         self._change(device, "name", checked_name(name, field="name"))
 
     def deactivate(self, device: str) -> None:
-        """A device takes part no more; its row stays, so that what came from it can be told. Raises NotFound."""
+        """A device takes part no more; its row stays, so that what came from it can be told. Raises NotFound.
+
+        >>> vault.devices.deactivate(vault.devices.register("phone").id)
+        >>> vault.devices.list(active_only=True)
+        []
+        """
         self._let_take_part(device, False)
 
     def activate(self, device: str) -> None:
-        """A device takes part again. Raises NotFound."""
+        """A device takes part again. Raises NotFound.
+
+        >>> phone = vault.devices.register("phone")
+        >>> vault.devices.deactivate(phone.id)
+        >>> vault.devices.activate(phone.id)
+        >>> [device.is_active for device in vault.devices.list()]
+        [True]
+        """
         self._let_take_part(device, True)
 
     def saw(self, device: str) -> None:
-        """Note that a device was heard of just now. Raises NotFound."""
+        """Note that a device was heard of just now. Raises NotFound.
+
+        >>> phone = vault.devices.register("phone")
+        >>> vault.devices.saw(phone.id)
+        """
         self._change(device, "seen_at", self._ids.now_us())
 
     def list(self, *, active_only: bool = False) -> Sequence[Device]:
-        """All devices in the order they came."""
+        """All devices in the order they came.
+
+        >>> _ = vault.devices.register("phone")
+        >>> [device.name for device in vault.devices.list()]
+        ['phone']
+        """
         rows = self._connection.fetch_all(
             "SELECT * FROM devices WHERE is_active >= ? ORDER BY row_id", (int(active_only),)
         )

@@ -81,6 +81,8 @@ class FeedbackRepository:
 
         It is about at most one thing: a message, a fact or a recalled hit by id, or a conversation by name; it is
         forgotten together with that. Raises InvalidInput, or NotFound for a thing the user does not have.
+
+        >>> _ = vault.feedback.record("mia", "rating", "message_quality", message=said, value=4)
         """
         _check_kind(kind)
         category = checked_name(category, field="category")
@@ -117,6 +119,10 @@ class FeedbackRepository:
         """Events, newest first. `about` is the id of a message, fact, hit or conversation; `until` is excluded.
 
         Without `sensitive`, only what may leave this device. Raises InvalidInput.
+
+        >>> _ = vault.feedback.record("mia", "signal", "thumbs_up", message=said)
+        >>> [event.category for event in vault.feedback.list("mia", about=said)]
+        ['thumbs_up']
         """
         checked_limit(limit)
         checked_limit(offset, least=0, field="offset")
@@ -133,7 +139,13 @@ class FeedbackRepository:
     def stats(
         self, user: str, *, since: datetime | None = None, until: datetime | None = None
     ) -> Sequence[FeedbackStat]:
-        """Counts and mean values of each kind and category, the most frequent first; sensitive events are counted too."""
+        """Counts and mean values of each kind and category, the most frequent first; sensitive events are counted too.
+
+        >>> for stars in (3, 4):
+        ...     _ = vault.feedback.record("mia", "rating", "message_quality", value=stars)
+        >>> [(stat.count, stat.value_mean) for stat in vault.feedback.stats("mia")]
+        [(2, 3.5)]
+        """
         where, values = self._where(user, None, None, None, since, until)
         if where is None:
             return []
@@ -146,7 +158,12 @@ class FeedbackRepository:
         return [FeedbackStat(*row) for row in rows]
 
     def delete(self, user: str, event: str) -> None:
-        """Delete one event. Raises NotFound."""
+        """Delete one event. Raises NotFound.
+
+        >>> vault.feedback.delete("mia", vault.feedback.record("mia", "signal", "thumbs_up"))
+        >>> vault.feedback.list("mia")
+        []
+        """
         event_id, user_id = parsed_id(event, what="feedback event"), self._users.find(user)
 
         def work() -> int:

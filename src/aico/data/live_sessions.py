@@ -45,6 +45,10 @@ class LiveSessions:
         """Begin a session in a conversation that has messages; its id. It is live for `ttl_s` seconds.
 
         Raises NotFound for a conversation or device that is not there, InvalidInput.
+
+        >>> session = vault.live_sessions.start("mia", "move", ttl_s=600)
+        >>> [live.id == session for live in vault.live_sessions.list_live("mia")]
+        [True]
         """
         name, now = checked_name(conversation, field="conversation"), self._ids.now_us()
         expires_at = now + checked_limit(ttl_s, field="ttl_s") * 1_000_000
@@ -67,7 +71,10 @@ class LiveSessions:
         return self._connection.write(work).hex()
 
     def heartbeat(self, user: str, session: str, *, ttl_s: int = LIVE_FOR_S) -> None:
-        """Say that a session goes on, for `ttl_s` seconds from now. Raises NotFound for one that has ended or expired."""
+        """Say that a session goes on, for `ttl_s` seconds from now. Raises NotFound for one that has ended or expired.
+
+        >>> vault.live_sessions.heartbeat("mia", vault.live_sessions.start("mia", "move"))
+        """
         now = self._ids.now_us()
         self._update(
             user,
@@ -77,11 +84,20 @@ class LiveSessions:
         )
 
     def end(self, user: str, session: str) -> None:
-        """End a session now. Raises NotFound for one that has ended or expired."""
+        """End a session now. Raises NotFound for one that has ended or expired.
+
+        >>> vault.live_sessions.end("mia", vault.live_sessions.start("mia", "move"))
+        >>> vault.live_sessions.list_live("mia")
+        []
+        """
         self._update(user, session, "ended_at = ?", (self._ids.now_us(),))
 
     def list_live(self, user: str) -> list[LiveSession]:
-        """The sessions that are live now, the newest first."""
+        """The sessions that are live now, the newest first.
+
+        >>> vault.live_sessions.list_live("mia")
+        []
+        """
         rows = self._connection.fetch_all(
             "SELECT s.*, c.name FROM session_metadata s JOIN conversations c ON c.id = s.conversation_id "
             "WHERE s.user_id = ? AND s.expires_at > ? AND s.ended_at IS NULL ORDER BY s.row_id DESC",
@@ -90,7 +106,11 @@ class LiveSessions:
         return [_session(row) for row in rows]
 
     def sweep(self, *, keep_s: int = 24 * 3600) -> int:
-        """Delete the rows of sessions, of all users, that expired more than `keep_s` seconds ago; how many there were."""
+        """Delete the rows of sessions, of all users, that expired more than `keep_s` seconds ago; how many there were.
+
+        >>> vault.live_sessions.sweep()
+        0
+        """
         before = self._ids.now_us() - checked_limit(keep_s, least=0, field="keep_s") * 1_000_000
         return self._connection.execute("DELETE FROM session_metadata WHERE expires_at < ?", (before,)).rowcount
 

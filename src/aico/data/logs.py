@@ -157,7 +157,12 @@ class LogRepository:
         trace_id: str | None = None,
         extra: Mapping[str, Any] | None = None,  # any JSON
     ) -> int:
-        """Write one entry, now if no aware `timestamp` is given; its id. Raises InvalidInput, Busy or DiskFull."""
+        """Write one entry, now if no aware `timestamp` is given; its id. Raises InvalidInput, Busy or DiskFull.
+
+        >>> line = vault.logs.insert_log(level="INFO", message="User action", subsystem="voice")
+        >>> vault.logs.get_log(line).subsystem
+        'voice'
+        """
         line = LogLine(
             self._instant(timestamp),
             checked_level(level),
@@ -183,7 +188,12 @@ class LogRepository:
         module: str | None = None,
         extra_data: Mapping[str, Any] | None = None,  # any JSON
     ) -> int:
-        """`insert_log` with the arguments most entries have, by position."""
+        """`insert_log` with the arguments most entries have, by position.
+
+        >>> line = vault.logs.add_log("INFO", "User action", extra_data={"clicks": 2})
+        >>> vault.logs.get_log(line).extra
+        {'clicks': 2}
+        """
         return self.insert_log(level=level, message=message, subsystem=subsystem, module=module, extra=extra_data)
 
     def insert_lines(self, lines: Sequence[LogLine]) -> None:
@@ -191,7 +201,11 @@ class LogRepository:
         self._connection.execute_many(_INSERT, (line.values() for line in lines))
 
     def get_log(self, log_id: int) -> LogEntry:
-        """One entry. Raises NotFound."""
+        """One entry. Raises NotFound.
+
+        >>> vault.logs.get_log(vault.logs.insert_log(level="INFO", message="User action")).message
+        'User action'
+        """
         row = self._connection.fetch_one(f"SELECT id, {_COLUMNS} FROM logs WHERE id = ?", (log_id,))
         if row is None:
             raise NotFound(f"there is no log entry {log_id}")
@@ -203,6 +217,10 @@ class LogRepository:
         """The entries that pass every filter, newest first or oldest first; all of them with `limit=None`.
 
         Raises InvalidInput.
+
+        >>> _ = vault.logs.insert_log(level="ERROR", message="no microphone")
+        >>> [line.message for line in vault.logs.query_logs(level="ERROR")]
+        ['no microphone']
         """
         if order not in ("newest", "oldest"):
             raise InvalidInput("order is newest or oldest; nothing was read", field="order")
@@ -217,7 +235,13 @@ class LogRepository:
         return [_entry(row) for row in rows]
 
     def logs_after(self, log_id: int, *, limit: int = 1000, **filters: Unpack[LogFilters]) -> list[LogEntry]:
-        """What was written after the entry `log_id`, in the order it was written. To follow the log as it grows."""
+        """What was written after the entry `log_id`, in the order it was written. To follow the log as it grows.
+
+        >>> seen = vault.logs.newest_id()
+        >>> _ = vault.logs.insert_log(level="INFO", message="User action")
+        >>> [line.message for line in vault.logs.logs_after(seen)]
+        ['User action']
+        """
         where, values = _where(filters, "id > ?", log_id)
         found = self._connection.fetch_all(
             f"SELECT id, {_COLUMNS} FROM logs NOT INDEXED {where} ORDER BY id LIMIT ?", (*values, limit)
@@ -225,18 +249,31 @@ class LogRepository:
         return [_entry(row) for row in found]
 
     def newest_id(self) -> int:
-        """The id of the entry that was written last, 0 if there is none."""
+        """The id of the entry that was written last, 0 if there is none.
+
+        >>> vault.logs.newest_id()
+        0
+        """
         found = self._connection.fetch_one("SELECT max(id) FROM logs")
         return int(found[0] or 0) if found else 0
 
     def count_logs(self, **filters: Unpack[LogFilters]) -> int:
-        """How many entries pass every filter. Takes time with their number."""
+        """How many entries pass every filter. Takes time with their number.
+
+        >>> vault.logs.count_logs()
+        0
+        """
         where, values = _where(filters)
         found = self._connection.fetch_one(f"SELECT count(*) FROM logs {where}", values)
         return int(found[0]) if found else 0
 
     def get_log_stats(self) -> LogStats:
-        """How many entries there are of each level, and from when. Takes time with their number."""
+        """How many entries there are of each level, and from when. Takes time with their number.
+
+        >>> _ = vault.logs.insert_log(level="ERROR", message="no microphone")
+        >>> vault.logs.get_log_stats().by_level
+        {'ERROR': 1}
+        """
         levels = self._connection.fetch_all("SELECT level, count(*) FROM logs GROUP BY level")
         by_level: dict[str, int] = {level: count for level, count in levels}  # noqa: C416  # a row is not a pair to mypy
         ends = [self._connection.fetch_one(f"SELECT {end}(timestamp) FROM logs") for end in ("min", "max")]
@@ -244,7 +281,12 @@ class LogRepository:
         return LogStats(sum(by_level.values()), by_level, oldest, newest)
 
     def purge(self, **filters: Unpack[LogFilters]) -> int:
-        """Delete the entries that pass every filter; how many there were. Raises InvalidInput if no filter is given."""
+        """Delete the entries that pass every filter; how many there were. Raises InvalidInput if no filter is given.
+
+        >>> _ = vault.logs.insert_log(level="DEBUG", message="a frame", subsystem="voice")
+        >>> vault.logs.purge(subsystem="voice")
+        1
+        """
         where, values = _where(filters)
         if not where:
             raise InvalidInput(
@@ -253,7 +295,11 @@ class LogRepository:
         return self._delete(f"SELECT id FROM logs {where} LIMIT {_ROWS_AT_ONCE}", values)
 
     def apply_retention(self, retention: Retention | None = None) -> int:
-        """Delete, oldest first, what `retention` (else the vault's own) no longer keeps; how many entries there were."""
+        """Delete, oldest first, what `retention` (else the vault's own) no longer keeps; how many entries there were.
+
+        >>> vault.logs.apply_retention()
+        0
+        """
         keep = retention or self._retention
         if keep is None:
             return 0

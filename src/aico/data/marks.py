@@ -128,27 +128,58 @@ class Marking(ABC):
         self._connection, self._marks = connection, marks
 
     def favourite(self, user: str, id: str, *, on: bool = True) -> None:
-        """Make it a favourite, or with `on=False` one no longer. Raises NotFound."""
+        """Make it a favourite, or with `on=False` one no longer. Raises NotFound.
+
+        >>> vault.album.favourite("mia", said)
+        >>> [moment.text for moment in vault.album.messages("mia", favourite=True)]
+        ['I moved to Lisbon in May.']
+        """
         self._mark(user, id, lambda user_id, owner: self._marks.set_favourite(user_id, owner, favourite=on))
 
     def note(self, user: str, id: str, text: str | None) -> None:
-        """Write a note beside it, in the place of an older one; None takes it away. Raises NotFound, InvalidInput."""
+        """Write a note beside it, in the place of an older one; None takes it away. Raises NotFound, InvalidInput.
+
+        >>> vault.album.note("mia", said, "It rained all day.")
+        >>> vault.album.get("mia", said).marks.note
+        'It rained all day.'
+        """
         self._mark(user, id, lambda user_id, owner: self._marks.set_note(user_id, owner, text))
 
     def tone(self, user: str, id: str, tone: str | None) -> None:
-        """Name the feeling that goes with it, such as "grateful"; None takes it away. Raises NotFound, InvalidInput."""
+        """Name the feeling that goes with it, such as "grateful"; None takes it away. Raises NotFound, InvalidInput.
+
+        >>> vault.facts.tone("mia", fact, "glad")
+        >>> vault.facts.get("mia", fact).marks.tone
+        'glad'
+        """
         self._mark(user, id, lambda user_id, owner: self._marks.set_tone(user_id, owner, tone))
 
     def tag(self, user: str, id: str, *tags: str) -> None:
-        """Put tags on it. Raises NotFound, InvalidInput."""
+        """Put tags on it. Raises NotFound, InvalidInput.
+
+        >>> vault.album.tag("mia", said, "travel")
+        >>> vault.album.get("mia", said).marks.tags
+        ('travel',)
+        """
         self._mark(user, id, lambda user_id, owner: self._marks.add_tags(user_id, owner, tags))
 
     def untag(self, user: str, id: str, *tags: str) -> None:
-        """Take tags off it; those it does not have are ignored. Raises NotFound, InvalidInput."""
+        """Take tags off it; those it does not have are ignored. Raises NotFound, InvalidInput.
+
+        >>> vault.album.tag("mia", said, "travel")
+        >>> vault.album.untag("mia", said, "travel")
+        >>> vault.album.get("mia", said).marks.tags
+        ()
+        """
         self._mark(user, id, lambda _, owner: self._marks.remove_tags(owner, tags))
 
     def visit(self, user: str, id: str) -> None:
-        """Note that the person came back to it now. Raises NotFound."""
+        """Note that the person came back to it now. Raises NotFound.
+
+        >>> vault.album.visit("mia", said)
+        >>> vault.album.get("mia", said).marks.visits
+        1
+        """
         self._mark(user, id, self._marks.add_visit)
 
     def _mark(self, user: str, id: str, work: Callable[[bytes, bytes], None]) -> None:

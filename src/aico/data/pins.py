@@ -85,6 +85,10 @@ class Pins:
 
         Only digits: at least four, neither all the same nor a run such as 1234. Anything else: at least eight
         characters. Raises InvalidInput, NotFound, AccessDenied or LockedOut; the old PIN then stays.
+
+        >>> vault.pins.set_pin(mia, "730519")
+        >>> vault.pins.authenticate_user(mia, "730519").name
+        'mia'
         """
         secret, before = _checked_pin(new_pin), self._row(parsed_id(user_id, what="user"))
         if before is not None:
@@ -92,12 +96,22 @@ class Pins:
         self._replace(user_id, secret, instead_of=before)
 
     def reset_pin(self, user_id: str, new_pin: str) -> None:
-        """Give a person another PIN without the old one, as whoever has opened the vault may. Raises as `set_pin`."""
+        """Give a person another PIN without the old one, as whoever has opened the vault may. Raises as `set_pin`.
+
+        >>> vault.pins.set_pin(mia, "730519")
+        >>> vault.pins.reset_pin(mia, "281647")
+        >>> vault.pins.authenticate_user(mia, "281647").name
+        'mia'
+        """
         secret = _checked_pin(new_pin)
         self._replace(user_id, secret, instead_of=self._row(parsed_id(user_id, what="user")))
 
     def clear_pin(self, user_id: str) -> None:
-        """Take a forgotten PIN back, as whoever has opened the vault may. Their sessions end. Raises NotFound."""
+        """Take a forgotten PIN back, as whoever has opened the vault may. Their sessions end. Raises NotFound.
+
+        >>> vault.pins.set_pin(mia, "730519")
+        >>> vault.pins.clear_pin(mia)
+        """
         wanted = parsed_id(user_id, what="user")
         with self._connection.transaction():
             if not self._connection.execute("DELETE FROM user_authentication WHERE user_id = ?", (wanted,)).rowcount:
@@ -110,6 +124,12 @@ class Pins:
 
         Takes one key derivation, also for somebody who is not there or has no PIN. Raises AccessDenied, or LockedOut
         after five wrong ones in a row; what was wrong is not told.
+
+        >>> vault.pins.set_pin(mia, "730519")
+        >>> vault.pins.authenticate_user(mia, "000000")
+        Traceback (most recent call last):
+        ...
+        aico.errors.AccessDenied: this is not the PIN of this user
         """
         if self._connection.in_transaction:  # taken back with it, the attempt would be uncounted
             raise StorageError("a PIN is checked in a transaction of its own; it was not", hint="end yours first")
@@ -121,7 +141,11 @@ class Pins:
         return self._let_in(wanted, attempt.salt)
 
     def unlock_user(self, user_id: str) -> None:
-        """End a lockout, as whoever has opened the vault may. Raises NotFound."""
+        """End a lockout, as whoever has opened the vault may. Raises NotFound.
+
+        >>> vault.pins.set_pin(mia, "730519")
+        >>> vault.pins.unlock_user(mia)
+        """
         wanted = parsed_id(user_id, what="user")
         with self._connection.transaction():
             if not self._reset(wanted).rowcount:
@@ -129,7 +153,12 @@ class Pins:
             self._audit_log.append(Action.UNLOCKED, user_id=wanted)
 
     def get_user_authentication(self, user_id: str) -> Authentication:
-        """How a person's PIN stands."""
+        """How a person's PIN stands.
+
+        >>> vault.pins.set_pin(mia, "730519")
+        >>> vault.pins.get_user_authentication(mia).failed_attempts
+        0
+        """
         row = self._row(parsed_id(user_id, what="user"))
         if row is None:
             return Authentication(False, 0, None, None)

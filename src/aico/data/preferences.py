@@ -50,7 +50,11 @@ class PreferenceRepository:
         self._natural_ids, self._ids = natural_ids, ids
 
     def get(self, user: str, key: str, *, default: Any = _NONE) -> Any:  # any JSON
-        """The value under a key, or `default` if one is given. Raises NotFound, InvalidInput for an impossible key."""
+        """The value under a key, or `default` if one is given. Raises NotFound, InvalidInput for an impossible key.
+
+        >>> vault.preferences.get("mia", "companion.tone", default="plain")
+        'plain'
+        """
         key, user_id = checked_name(key, field="key"), self._users.find(user)
         row = user_id and self._connection.fetch_one(
             "SELECT value FROM preferences WHERE id = ?", (self._natural_ids.preference(user_id, key),)
@@ -62,7 +66,12 @@ class PreferenceRepository:
         raise NotFound("the user has no preference under this key", hint="`aico prefs ls` shows those there are")
 
     def set(self, user: str, key: str, value: Any) -> None:  # any JSON
-        """Keep a JSON value of at most 64 KiB under a key, in the place of an older one. Raises InvalidInput."""
+        """Keep a JSON value of at most 64 KiB under a key, in the place of an older one. Raises InvalidInput.
+
+        >>> vault.preferences.set("mia", "companion.tone", "gentle")
+        >>> vault.preferences.get("mia", "companion.tone")
+        'gentle'
+        """
         key, kept = checked_name(key, field="key"), checked_json(value, field="value")
 
         def work() -> None:
@@ -76,7 +85,13 @@ class PreferenceRepository:
         self._connection.write(work)
 
     def delete(self, user: str, key: str) -> None:
-        """Forget a preference. Raises NotFound."""
+        """Forget a preference. Raises NotFound.
+
+        >>> vault.preferences.set("mia", "companion.tone", "gentle")
+        >>> vault.preferences.delete("mia", "companion.tone")
+        >>> vault.preferences.list("mia")
+        []
+        """
         key, user_id = checked_name(key, field="key"), self._users.find(user)
 
         def work() -> int:
@@ -88,7 +103,12 @@ class PreferenceRepository:
             raise NotFound("the user has no preference under this key; nothing was deleted")
 
     def list(self, user: str, *, prefix: str = "") -> Sequence[Preference]:
-        """The preferences whose keys begin with `prefix`, by key. Raises InvalidInput."""
+        """The preferences whose keys begin with `prefix`, by key. Raises InvalidInput.
+
+        >>> vault.preferences.set("mia", "companion.tone", "gentle")
+        >>> [(one.key, one.value) for one in vault.preferences.list("mia", prefix="companion.")]
+        [('companion.tone', 'gentle')]
+        """
         if not isinstance(prefix, str):
             raise InvalidInput("prefix is not text", field="prefix")
         user_id = self._users.find(user)

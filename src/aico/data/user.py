@@ -78,19 +78,33 @@ class UserService:
         )
 
     def get_profile(self, user_id: str) -> UserProfile:
-        """The profile behind an id. Raises NotFound."""
+        """The profile behind an id. Raises NotFound.
+
+        >>> vault.users.get_profile(mia).name
+        'mia'
+        """
         row = self._connection.fetch_one("SELECT * FROM users WHERE id = ?", (parsed_id(user_id, what="user"),))
         if row is None:
             raise NotFound("no user has this id")
         return _profile(row)
 
     def find_by_name(self, name: str) -> UserProfile | None:
-        """The profile of the person with this short name, None if nobody has it."""
+        """The profile of the person with this short name, None if nobody has it.
+
+        >>> vault.users.find_by_name("mia").id == mia
+        True
+        >>> vault.users.find_by_name("nobody") is None
+        True
+        """
         user_id = self.find(name)
         return None if user_id is None else self.get_profile(user_id.hex())
 
     def list_profiles(self, *, user_type: str | None = None, active_only: bool = False) -> list[UserProfile]:
-        """Everyone in this vault, in the order they came; of one type, or only those who are active."""
+        """Everyone in this vault, in the order they came; of one type, or only those who are active.
+
+        >>> [profile.name for profile in vault.users.list_profiles()]
+        ['mia']
+        """
         rows = self._connection.fetch_all(
             "SELECT * FROM users WHERE (? IS NULL OR user_type = ?) AND is_active >= ? ORDER BY row_id",
             (user_type, user_type, int(active_only)),
@@ -98,7 +112,11 @@ class UserService:
         return [_profile(row) for row in rows]
 
     def create_user(self, name: str, **about: Unpack[ProfileChanges]) -> UserProfile:
-        """Make a person with a short name and what is known about them. Raises InvalidInput if the name is taken."""
+        """Make a person with a short name and what is known about them. Raises InvalidInput if the name is taken.
+
+        >>> vault.users.create_user("tom", full_name="Tom Ripley").full_name
+        'Tom Ripley'
+        """
         columns = _checked(about)
         with self._connection.transaction():
             if self.find(name) is not None:
@@ -108,7 +126,11 @@ class UserService:
         return self.get_profile(user_id.hex())
 
     def update_user(self, user_id: str, **changes: Unpack[ProfileChanges]) -> UserProfile:
-        """Change what is known about a person; what is not named stays. Raises InvalidInput or NotFound."""
+        """Change what is known about a person; what is not named stays. Raises InvalidInput or NotFound.
+
+        >>> vault.users.update_user(mia, time_zone="Europe/Lisbon").time_zone
+        'Europe/Lisbon'
+        """
         wanted, columns = parsed_id(user_id, what="user"), _checked(changes)
         with self._connection.transaction():
             self.get_profile(user_id)
@@ -119,11 +141,21 @@ class UserService:
         """Let this person in no more, and record nothing new about them; what is known stays and can be forgotten.
 
         Their sessions end. May be repeated. Raises NotFound.
+
+        >>> vault.users.deactivate(mia)
+        >>> vault.users.get_profile(mia).is_active
+        False
         """
         self._set_active(user_id, active=False)
 
     def activate(self, user_id: str) -> None:
-        """Take `deactivate` back; sessions stay ended. May be repeated. Raises NotFound."""
+        """Take `deactivate` back; sessions stay ended. May be repeated. Raises NotFound.
+
+        >>> vault.users.deactivate(mia)
+        >>> vault.users.activate(mia)
+        >>> vault.users.get_profile(mia).is_active
+        True
+        """
         self._set_active(user_id, active=True)
 
     def erase(self, user_id: str) -> dict[str, int]:
@@ -154,7 +186,12 @@ class UserService:
         return removed
 
     def add_relationship(self, user_id: str, related_user_id: str, relationship_type: str) -> Relationship:
-        """Note what somebody is to this person. Repeating it changes nothing. Raises InvalidInput or NotFound."""
+        """Note what somebody is to this person. Repeating it changes nothing. Raises InvalidInput or NotFound.
+
+        >>> tom = vault.users.create_user("tom")
+        >>> vault.users.add_relationship(mia, tom.id, "brother").related_name
+        'tom'
+        """
         natural_ids, ids, _ = self._vaults()
         kind = checked_name(relationship_type, field="relationship_type")
         pair = parsed_id(user_id, what="user"), parsed_id(related_user_id, what="user")
@@ -175,7 +212,11 @@ class UserService:
             )
 
     def get_user_relationships(self, user_id: str) -> list[Relationship]:
-        """What others are to this person, in the order it was noted."""
+        """What others are to this person, in the order it was noted.
+
+        >>> vault.users.get_user_relationships(mia)
+        []
+        """
         rows = self._connection.fetch_all(
             "SELECT r.user_id, r.related_user_id, u.name, r.relationship_type, r.created_at "
             "FROM user_relationships r LEFT JOIN users u ON u.id = r.related_user_id WHERE r.user_id = ? ORDER BY r.row_id",
@@ -184,7 +225,12 @@ class UserService:
         return [Relationship(one.hex(), other.hex(), name, kind, from_us(at)) for one, other, name, kind, at in rows]
 
     def remove_relationship(self, user_id: str, related_user_id: str, relationship_type: str) -> None:
-        """Take a relationship back. Raises NotFound if it is not there."""
+        """Take a relationship back. Raises NotFound if it is not there.
+
+        >>> tom = vault.users.create_user("tom")
+        >>> _ = vault.users.add_relationship(mia, tom.id, "brother")
+        >>> vault.users.remove_relationship(mia, tom.id, "brother")
+        """
         wanted = self._vaults()[0].relationship(
             parsed_id(user_id, what="user"), parsed_id(related_user_id, what="user"), relationship_type
         )

@@ -74,6 +74,10 @@ class MemoryManager:
 
         Recording the same (user, conversation, source_id) again changes nothing and returns the same id. Raises
         InvalidInput; Forgotten if this message was forgotten, unless `return_forgotten`; Busy or DiskFull.
+
+        >>> said = vault.memory.record("mia", "The tram leaves at six.", conversation="trip", source_id="m1")
+        >>> vault.memory.record("mia", "The tram leaves at six.", conversation="trip", source_id="m1") == said
+        True
         """
         message = Message(text, role=role, conversation=conversation, speaker=speaker, at=at, source_id=source_id)
 
@@ -104,6 +108,10 @@ class MemoryManager:
         imported again, unless `return_forgotten`; its id is returned all the same. `on_progress` is called with the
         number of messages done, about every thousand. Raises InvalidInput, naming the message by its place, Busy
         or DiskFull; earlier batches are then kept, and may be given again where they have a `source_id`.
+
+        >>> turns = [Message("Which tram?", conversation="trip"), Message("The 28.", role="assistant", conversation="trip")]
+        >>> len(vault.memory.record_many("mia", turns))
+        2
         """
         recorded = self.record_outcomes(user, messages, on_progress=on_progress, return_forgotten=return_forgotten)
         return [one.id.hex() for one in recorded]
@@ -176,6 +184,10 @@ class MemoryManager:
         earlier `as_of` still finds it. `source` says where the fact comes from; the id of a message ties the two
         together, so that they are forgotten together. `category` and `type` are words of the caller's, such as
         "health" and "preference". Raises InvalidInput, NotFound, Busy or DiskFull.
+
+        >>> home = vault.memory.remember("mia", "Mia lives in Porto", category="home", supersedes=fact)
+        >>> [hit.text for hit in vault.memory.recall("mia", "where does Mia live?", kinds=("fact",))]
+        ['Mia lives in Porto']
         """
 
         def work() -> bytes:
@@ -212,6 +224,11 @@ class MemoryManager:
         `since` and `until` bound when it was said (until is excluded). Facts are those believed now; `as_of` asks
         for what was said and believed at that instant instead. `score_min` between 0 and 1 leaves weak matches out.
         Raises InvalidInput.
+
+        >>> [hit.text for hit in vault.memory.recall("mia", "Lisbon", kinds=("message",))]
+        ['I moved to Lisbon in May.']
+        >>> vault.memory.recall("tom", "Lisbon")
+        []
         """
         user_id = self._users.find(user)
         where = self._filter(user_id, conversation, kinds, since, until, as_of)
@@ -231,6 +248,10 @@ class MemoryManager:
         now, preferences for the companion (`companion.*`) and moments recalled, each once, within `token_budget` tokens.
 
         Tokens are estimated (`aico.ai.memory.context.estimate_tokens`). Raises InvalidInput.
+
+        >>> told = vault.memory.context("mia", "a weekend in Lisbon", conversation="move", token_budget=200)
+        >>> "Mia lives in Lisbon" in told.as_text() and told.tokens <= 200
+        True
         """
         if type(token_budget) is not int or token_budget < 1:
             raise InvalidInput("a token budget is a whole number from 1 on", field="token_budget")
@@ -248,7 +269,11 @@ class MemoryManager:
         )
 
     def recent(self, user: str, conversation: str, *, limit: int = 20) -> list[Moment]:
-        """The last messages of a conversation, oldest first; an empty list if there is none. Raises InvalidInput."""
+        """The last messages of a conversation, oldest first; an empty list if there is none. Raises InvalidInput.
+
+        >>> [moment.text for moment in vault.memory.recent("mia", "move")]
+        ['I moved to Lisbon in May.']
+        """
         _check_limit(limit)
         user_id = self._users.find(user)
         return [] if user_id is None else self._working.recent(user_id, conversation, limit=limit)
@@ -274,6 +299,10 @@ class MemoryManager:
         `keep_facts`: they lose their source then; a fact that a forgotten one had superseded stays superseded. Of the user,
         `everything` leaves the short name, under which what was forgotten stays forgotten. With `preview` nothing is removed and the receipt shows what would be.
         Raises InvalidInput for no selector or contradicting ones, NotFound for a user or id that is not there.
+
+        >>> receipt = vault.memory.forget("mia", about="Lisbon")
+        >>> (len(receipt.messages), len(receipt.facts), receipt.verify())
+        (1, 1, True)
         """
         user_id = self._users.find(user)
         wish = Wish(
@@ -293,14 +322,24 @@ class MemoryManager:
         return self._eraser.preview(user_id, wish) if preview else self._eraser.forget(user_id, wish)
 
     def receipt(self, user: str, id: str) -> Receipt:
-        """The receipt of an earlier `forget`, from any process, able to `verify()`. Raises NotFound."""
+        """The receipt of an earlier `forget`, from any process, able to `verify()`. Raises NotFound.
+
+        >>> forgotten = vault.memory.forget("mia", id=said)
+        >>> vault.memory.receipt("mia", forgotten.id).verify()
+        True
+        """
         user_id = self._users.find(user)
         if user_id is None:
             raise NotFound("there is no user of this name")
         return self._receipts.get(user_id, id)
 
     def receipts(self, user: str) -> Sequence[Receipt]:
-        """Every receipt that still has a forgotten memory on it, oldest first."""
+        """Every receipt that still has a forgotten memory on it, oldest first.
+
+        >>> forgotten = vault.memory.forget("mia", id=said)
+        >>> [receipt.id == forgotten.id for receipt in vault.memory.receipts("mia")]
+        [True]
+        """
         user_id = self._users.find(user)
         return [] if user_id is None else self._receipts.list(user_id)
 

@@ -84,6 +84,9 @@ class FactBook(Marking):
         `message` and `conversation` ask for what was drawn from them. `since` and `until` bound when a fact came to
         be believed (until is excluded). `closed` brings those too that were superseded or retracted; `status` asks
         for proposed or rejected ones instead. Raises InvalidInput.
+
+        >>> [one.text for one in vault.facts.list("mia", category="home")]
+        ['Mia lives in Lisbon']
         """
         user_id = self._users.find(user)
         limit, offset = checked_page(limit, offset)
@@ -107,33 +110,57 @@ class FactBook(Marking):
         return self._facts.kept(user_id, rows)
 
     def count(self, user: str, *, status: str = Status.ACCEPTED) -> int:
-        """How many facts are believed now, or wait for review, or were rejected. Raises InvalidInput."""
+        """How many facts are believed now, or wait for review, or were rejected. Raises InvalidInput.
+
+        >>> vault.facts.count("mia")
+        1
+        """
         user_id = self._users.find(user)
         asked = FactFilter(status=_one_of(Status.ALL, status, "status"))
         return 0 if user_id is None else counted(self._connection, user_id, asked)
 
     def categories(self, user: str) -> NameCounts:
-        """The categories of what is believed now, by name."""
+        """The categories of what is believed now, by name.
+
+        >>> [(one.name, one.count) for one in vault.facts.categories("mia")]
+        [('home', 1)]
+        """
         user_id = self._users.find(user)
         return [] if user_id is None else counted_by(self._connection, user_id, "category")
 
     def types(self, user: str) -> NameCounts:
-        """The types of what is believed now, by name."""
+        """The types of what is believed now, by name.
+
+        >>> vault.facts.types("mia")
+        []
+        """
         user_id = self._users.find(user)
         return [] if user_id is None else counted_by(self._connection, user_id, "type")
 
     def get(self, user: str, id: str) -> KeptFact:
-        """One fact, also a past, proposed or rejected one. Raises NotFound."""
+        """One fact, also a past, proposed or rejected one. Raises NotFound.
+
+        >>> vault.facts.get("mia", fact).text
+        'Mia lives in Lisbon'
+        """
         return self._facts.get(self._user(user), id)
 
     def history(self, user: str, id: str) -> History:
-        """How a fact came to be as it is: what it took the place of, what took its place, and each step. Raises NotFound."""
+        """How a fact came to be as it is: what it took the place of, what took its place, and each step. Raises NotFound.
+
+        >>> later = vault.facts.edit("mia", fact, text="Mia lives in Porto")
+        >>> [one.text for one in vault.facts.history("mia", later).facts]
+        ['Mia lives in Lisbon', 'Mia lives in Porto']
+        """
         return self._facts.history(self._user(user), id)
 
     def as_of(self, user: str, instant: datetime, *, limit: int | None = None, offset: int = 0) -> KeptFacts:
         """What was believed at that instant, in the order it came to be; all of it without a limit.
 
         Sources and marks are those of today. Raises InvalidInput.
+
+        >>> vault.facts.as_of("mia", datetime(2020, 1, 1, tzinfo=UTC))
+        []
         """
         at, user_id = to_us(instant, field="instant"), self._users.find(user)
         most, offset = checked_page(_ALL if limit is None else limit, offset)
@@ -146,6 +173,10 @@ class FactBook(Marking):
 
         What is not given stays as it is; None takes away what may be missing. If nothing differs, nothing is written.
         Raises NotFound, or InvalidInput for a fact that is not believed now.
+
+        >>> later = vault.facts.edit("mia", fact, text="Mia lives in Porto")
+        >>> [one.text for one in vault.facts.list("mia")]
+        ['Mia lives in Porto']
         """
         columns = _columns(changes)
         return self._write(user, lambda user_id: self._facts.edit(user_id, id, columns)).hex()
@@ -154,6 +185,10 @@ class FactBook(Marking):
         """Believe a fact no longer. It was wrong, or with `until` it was true up to then; its history stays.
 
         Raises NotFound, or InvalidInput for a fact that is not believed now.
+
+        >>> vault.facts.retract("mia", fact)
+        >>> vault.facts.count("mia")
+        0
         """
         until_us = None if until is None else to_us(until, field="until")
         self._write(user, lambda user_id: self._facts.retract(user_id, id, until=until_us))
@@ -162,6 +197,11 @@ class FactBook(Marking):
         """Believe a retracted fact again, from now on; the id of the fact that takes its place.
 
         Raises NotFound, or InvalidInput for a fact that was not retracted or has a successor.
+
+        >>> vault.facts.retract("mia", fact)
+        >>> _ = vault.facts.restore("mia", fact)
+        >>> [one.text for one in vault.facts.list("mia")]
+        ['Mia lives in Lisbon']
         """
         return self._write(user, lambda user_id: self._facts.restore(user_id, id)).hex()
 
@@ -181,12 +221,22 @@ class FactBook(Marking):
         """Put what a model found in a message into the review queue; what became of it.
 
         The same finding twice is one; a rejected or forgotten one is not proposed again. Raises InvalidInput.
+
+        >>> vault.facts.propose("mia", "Mia likes the sea", message=said, model="a model")
+        <Proposed.WAITING: 'waiting'>
+        >>> vault.facts.count("mia")
+        1
         """
         found = Proposal(text, message=message, model=model, type=type, category=category, confidence=confidence)
         return self._write(user, lambda user_id: self._facts.propose(user_id, found))
 
     def proposed(self, user: str, *, limit: int = 50, offset: int = 0) -> KeptFacts:
-        """What models found and nobody has looked at yet, oldest first. None of it is used until it is accepted."""
+        """What models found and nobody has looked at yet, oldest first. None of it is used until it is accepted.
+
+        >>> _ = vault.facts.propose("mia", "Mia likes the sea", message=said, model="a model")
+        >>> [one.text for one in vault.facts.proposed("mia")]
+        ['Mia likes the sea']
+        """
         user_id = self._users.find(user)
         limit, offset = checked_page(limit, offset)
         if user_id is None:
@@ -196,11 +246,23 @@ class FactBook(Marking):
         return self._facts.kept(user_id, rows)
 
     def accept(self, user: str, id: str) -> None:
-        """Believe a proposed fact from now on, also one rejected before. Raises NotFound."""
+        """Believe a proposed fact from now on, also one rejected before. Raises NotFound.
+
+        >>> _ = vault.facts.propose("mia", "Mia likes the sea", message=said, model="a model")
+        >>> vault.facts.accept("mia", vault.facts.proposed("mia")[0].id)
+        >>> vault.facts.count("mia")
+        2
+        """
         self._write(user, lambda user_id: self._facts.accept(user_id, id))
 
     def edit_and_accept(self, user: str, id: str, **changes: Unpack[FactChanges]) -> str:
-        """Believe a proposed fact in the person's own version; the id of that one. Raises as `edit`."""
+        """Believe a proposed fact in the person's own version; the id of that one. Raises as `edit`.
+
+        >>> _ = vault.facts.propose("mia", "Mia likes the see", message=said, model="a model")
+        >>> _ = vault.facts.edit_and_accept("mia", vault.facts.proposed("mia")[0].id, text="Mia likes the sea")
+        >>> [one.text for one in vault.facts.list("mia")]
+        ['Mia likes the sea', 'Mia lives in Lisbon']
+        """
         columns = _columns(changes)
 
         def work(user_id: bytes) -> bytes:
@@ -210,7 +272,13 @@ class FactBook(Marking):
         return self._write(user, work).hex()
 
     def reject(self, user: str, id: str) -> None:
-        """Never believe a proposed fact, and never propose it again. Raises NotFound, InvalidInput."""
+        """Never believe a proposed fact, and never propose it again. Raises NotFound, InvalidInput.
+
+        >>> _ = vault.facts.propose("mia", "Mia hates the sea", message=said, model="a model")
+        >>> vault.facts.reject("mia", vault.facts.proposed("mia")[0].id)
+        >>> vault.facts.proposed("mia")
+        []
+        """
         self._write(user, lambda user_id: self._facts.reject(user_id, id))
 
     def _user(self, user: str) -> bytes:
