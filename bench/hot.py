@@ -68,7 +68,9 @@ class HotTier:
 
     def __init__(self, folder: Path) -> None:
         key = ValueKey(os.urandom(32))
-        self._store = SealedStore(folder, {1: key}, tables=(TABLE,), clock=SystemClock(), size_limit_bytes=1 << 28)
+        self._store = SealedStore(
+            folder, lambda: {1: key}, newest=lambda: 1, tables=(TABLE,), clock=SystemClock(), size_limit_bytes=1 << 28
+        )
 
     def put(self, conversation: str, turn: Turn) -> None:
         prefix = self._store.prefix((conversation,))

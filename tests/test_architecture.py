@@ -32,6 +32,7 @@ LAYERS = {
     "aico.vault": 6,
     "aico.vault_folder": 6,
     "aico.vault_keys": 6,
+    "aico.rotation": 6,
     "aico.audit": 6,
     "aico.health": 6,
     "aico.views": 6,

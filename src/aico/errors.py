@@ -1,7 +1,7 @@
 """Every exception a caller may catch.
 
     AicoError                     message + hint + exit_code
-    ├── UnlockError               WrongPassphrase · KeyslotMissing · KeyringUnavailable
+    ├── UnlockError               WrongPassphrase · KeyslotMissing · KeyringUnavailable · KeysRotated
     ├── IntegrityError            Tampered · FormatTooNew · IndexOutOfStep
     ├── StorageError              Busy · DiskFull · MigrationFailed · SchemaChanged
     ├── InvalidInput (ValueError) Forgotten · PluginRefused
@@ -48,6 +48,10 @@ class KeyslotMissing(UnlockError):
 
 class KeyringUnavailable(UnlockError):
     """The operating system offers no keyring that keeps secrets."""
+
+
+class KeysRotated(UnlockError):
+    """The vault has new keys since it was opened here, and this process could not take them over. Open it again."""
 
 
 class IntegrityError(AicoError):

@@ -1,7 +1,10 @@
 """Files that appear whole, under a name nobody had: what vault, store and backups make."""
 
 import errno
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
@@ -21,6 +24,17 @@ def place_new_file(fresh: Path, place: Path) -> None:
         if place.exists() or place.is_symlink():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(place)) from None
         fresh.rename(place)
+
+
+@contextmanager
+def locked_folder(folder: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold a folder against others who ask for it in the same way; waits for them, and a killed process lets go."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:

@@ -12,7 +12,7 @@ from aico.data.libsql import LibSQLConnection
 from aico.data.libsql.plugins import Plugins, PluginState
 from aico.data.libsql.registry import SchemaRegistry
 from aico.errors import AicoError, KeyringUnavailable
-from aico.security import keyring
+from aico.security import keyring, session_unlock
 from aico.settings import CONFIG_FILE
 from aico.views import Views, ViewStatus
 
@@ -27,6 +27,10 @@ class Status:
     format: int
     engine: str
     keyslots: list[str]
+    rotation_unfinished: bool
+    """Something may still be sealed under the older keys; `aico keys rotate` goes on."""
+    session_left_s: int
+    """How long `aico unlock` leaves the vault unlocked from now on; 0 where it does not."""
     rows: dict[str, int]
     size_bytes: int
     embeddings: list[EmbeddingStatus]
@@ -49,19 +53,31 @@ def status_of(
     *,
     vault_format: int,
     keyslots: Sequence[str],
+    rotation_unfinished: bool,
     connection: LibSQLConnection,
     embeddings: list[EmbeddingStatus],
 ) -> Status:
     """Counts, keyslots, size on disk and embedding models."""
     rows = {table: connection.fetch_all(f"SELECT count(*) FROM {table}")[0][0] for table in _COUNTED}
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return Status(folder, vault_format, connection.engine, list(keyslots), rows, size, embeddings)
+    return Status(
+        folder,
+        vault_format,
+        connection.engine,
+        list(keyslots),
+        rotation_unfinished,
+        session_unlock.left_s(folder),
+        rows,
+        size,
+        embeddings,
+    )
 
 
 def examine(
     folder: Path,
     *,
     keyslots: Sequence[str],
+    rotation_unfinished: bool,
     connection: LibSQLConnection,
     plugins: Plugins,
     audit_log: AuditLog,
@@ -79,6 +95,7 @@ def examine(
         _permissions(folder),
         _leftovers(folder),
         Finding("keyslots", True, f"the vault can be unlocked by: {', '.join(keyslots)}"),
+        _rotation(unfinished=rotation_unfinished),
         _keyring(needed="keyring" in keyslots),
         Finding("engine", True, f"{connection.engine}; a changed byte is detected"),
         Finding("freshness", None, anchor),
@@ -198,6 +215,13 @@ def _embedding(embeddings: Sequence[EmbeddingStatus]) -> Finding:
     return Finding(
         "embeddings", True, f"{chosen.model}: {chosen.vectors:,} vectors, {chosen.pending:,} memories wait for theirs"
     )
+
+
+def _rotation(*, unfinished: bool) -> Finding:
+    if unfinished:
+        message = "a rotation is unfinished: something may still be sealed under the older keys; nothing is lost"
+        return Finding("rotation", False, message, "`aico keys rotate` goes on where it stopped")
+    return Finding("rotation", True, "everything in the folder is sealed under the newest keys")
 
 
 def _keyring(*, needed: bool) -> Finding:

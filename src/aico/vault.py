@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal, Self
@@ -53,9 +54,12 @@ from aico.portability.export import ExportReport, export_jsonl, new_file
 from aico.portability.importing import How, Importer, Kind, Progress
 from aico.portability.markdown import export_markdown
 from aico.portability.report import ImportReport
+from aico.rotation import Rotation
 from aico.scheduler import Scheduler
+from aico.security import session_unlock
 from aico.security.keys import Passphrase, Purpose
 from aico.security.keyslots import Unlocked, VaultFile
+from aico.security.live_keys import LiveKeys
 from aico.settings import Settings, load_settings, passphrase_file, vault_folder
 from aico.user_erasure import UserErasure, erase_user
 from aico.vault_folder import (
@@ -89,7 +93,7 @@ def open_vault(
     Tampered or FormatTooNew (vault.json), UnlockError (the folder is somebody else's), StorageError or Busy.
     Whatever is raised, nothing was changed.
     """
-    return Vault(*_unlocked(path, passphrase, create=create, settings=settings))
+    return Vault(*_opened(path, passphrase, create=create, settings=settings))
 
 
 def open_database(path: Path | str | None = None, *, passphrase: str | None = None) -> EncryptedLibSQLConnection:
@@ -97,13 +101,13 @@ def open_database(path: Path | str | None = None, *, passphrase: str | None = No
 
     For looking at it and for taking schemas up and down; everything else wants `open_vault`. Raises as that does.
     """
-    folder, vault_file, unlocked, settings = _unlocked(path, passphrase, create=False, settings=None)
-    return _connected(folder, DatabaseKeys({vault_file.generation: unlocked.root.for_pages()}), settings)
+    folder, keys, chosen = _opened(path, passphrase, create=False, settings=None)
+    return _connected(folder, _page_keys(keys), chosen)
 
 
-def _unlocked(
+def _opened(
     path: Path | str | None, passphrase: str | None, *, create: bool, settings: Settings | None
-) -> tuple[Path, VaultFile, Unlocked, Settings]:
+) -> tuple[Path, LiveKeys, Settings]:
     folder = vault_folder(path)
     secret = Passphrase(passphrase) if passphrase is not None else _passphrase_from_file()
     try:
@@ -120,11 +124,17 @@ def _unlocked(
                 )
             create_vault(folder, secret, settings or load_settings(folder))
         check_ownership(folder)
-        vault_file = VaultFile.read(folder / VAULT_FILE)
         chosen = settings or load_settings(folder)
+        keys = LiveKeys(
+            folder / VAULT_FILE, folder / DATA_FOLDER, lambda vault_file: _unlock(folder, vault_file, secret)
+        )
     except OSError as exc:
         raise storage_error(exc, folder, "nothing was changed") from exc
-    return folder, vault_file, _unlock(vault_file, secret), chosen
+    return folder, keys, chosen
+
+
+def _page_keys(keys: LiveKeys) -> DatabaseKeys:
+    return DatabaseKeys(keys.unlocked.for_pages(), look_again=keys.for_pages)
 
 
 def _connected(folder: Path, keys: DatabaseKeys, settings: Settings) -> EncryptedLibSQLConnection:
@@ -135,6 +145,15 @@ def _connected(folder: Path, keys: DatabaseKeys, settings: Settings) -> Encrypte
         busy_wait_s=settings.busy_wait_s,
         page_cache_kib=settings.page_cache_kib,
     )
+
+
+def lock_vault(path: Path | str | None = None) -> bool:
+    """End what `vault.keys.leave_unlocked` began; whether there was anything to end. Needs no key.
+
+    Raises NotFound, Tampered, FormatTooNew or StorageError.
+    """
+    folder = vault_folder(path)
+    return session_unlock.end(folder, VaultFile.read(folder / VAULT_FILE))
 
 
 def restore_vault(
@@ -151,7 +170,7 @@ def restore_vault(
     """
     secret = Passphrase(passphrase) if passphrase is not None else _passphrase_from_file()
     place = vault_folder(path)
-    return restore(backup, place, unlock=lambda vault_file: _unlock(vault_file, secret), on_progress=on_progress)
+    return restore(backup, place, unlock=lambda vault_file: _unlock(None, vault_file, secret), on_progress=on_progress)
 
 
 class Vault:
@@ -165,28 +184,22 @@ class Vault:
     facts when it is called.
     """
 
-    def __init__(self, folder: Path, vault_file: VaultFile, unlocked: Unlocked, settings: Settings) -> None:
+    def __init__(self, folder: Path, keys: LiveKeys, settings: Settings) -> None:
         self.folder, self.settings = folder, settings
+        vault_file = VaultFile.read(keys.vault_json)
         self.format, self.vault_id = vault_file.format, vault_file.vault_id
-        keys = DatabaseKeys({vault_file.generation: unlocked.root.for_pages()})
+        page_keys = _page_keys(keys)
         self._closing = ExitStack()
+        self._closing.callback(keys.close)
         with self._closed_on_error():
-            self.connection = _connected(folder, keys, settings)
+            self.connection = _connected(folder, page_keys, settings)
             self._closing.callback(self.connection.close)
             SchemaRegistry.apply_core_schemas(self.connection)
             self.logs = LogRepository(self.connection, clock=settings.clock, retention=_retention(settings))
             self._closing.callback(self.logs.close)
             self.plugins = Plugins(self.connection)
-            ids, natural_ids = IdSource(settings.clock), NaturalIds(unlocked.natural)
-            self.audit_log = AuditLog(self.connection, key=unlocked.root.for_audit_log(), clock=settings.clock)
-            self.keys = VaultKeys(
-                folder / VAULT_FILE,
-                unlocked.root,
-                self.connection,
-                natural_ids=natural_ids,
-                audit_log=self.audit_log,
-                cost=settings.kdf,
-            )
+            ids, natural_ids = IdSource(settings.clock), NaturalIds(keys.natural)
+            self.audit_log = AuditLog(self.connection, key=keys.chain, clock=settings.clock)
             self._natural_ids = natural_ids
             self.users = UserService(self.connection, natural_ids=natural_ids, ids=ids, audit_log=self.audit_log)
             self.sessions = AuthSessions(self.connection, audit_log=self.audit_log, ids=ids)
@@ -233,7 +246,8 @@ class Vault:
             )
             hot_tier = SealedStore(
                 folder / DATA_FOLDER / HOT_TIER,
-                {vault_file.generation: unlocked.root.for_purpose(Purpose.HOT_TIER)},
+                partial(keys.for_purpose, Purpose.HOT_TIER),
+                newest=keys.newest,
                 tables=TABLES,
                 clock=settings.clock,
                 size_limit_bytes=settings.working_size_mib << 20,
@@ -297,12 +311,29 @@ class Vault:
             self.views = Views(views, embeddings=self.embeddings)
             self.backups = Backups(
                 folder / BACKUP_FOLDER,
-                vault_file=folder / VAULT_FILE,
-                unlocked=unlocked,
-                database_keys=keys,
+                keys=keys,
+                database_keys=page_keys,
                 connection=self.connection,
                 audit_log=self.audit_log,
                 clock=settings.clock,
+            )
+            rotation = Rotation(
+                folder,
+                keys=keys,
+                page_keys=page_keys,
+                connection=self.connection,
+                hot_tier=hot_tier,
+                backups=self.backups,
+                audit_log=self.audit_log,
+                cost=settings.kdf,
+            )
+            self.keys = VaultKeys(
+                keys,
+                self.connection,
+                natural_ids=natural_ids,
+                audit_log=self.audit_log,
+                rotation=rotation,
+                cost=settings.kdf,
             )
             tasks = TaskRepository(self.connection, ids=ids)
             self.tasks = Scheduler(
@@ -393,6 +424,7 @@ class Vault:
             self.folder,
             vault_format=self.format,
             keyslots=self.keys.slots(),
+            rotation_unfinished=self.keys.rotation_unfinished(),
             connection=self.connection,
             embeddings=self.embeddings.status(),
         )
@@ -402,6 +434,7 @@ class Vault:
         return examine(
             self.folder,
             keyslots=self.keys.slots(),
+            rotation_unfinished=self.keys.rotation_unfinished(),
             connection=self.connection,
             plugins=self.plugins,
             audit_log=self.audit_log,
@@ -456,9 +489,12 @@ def _passphrase_from_file() -> Passphrase | None:
     return Passphrase(text.rstrip("\r\n"))
 
 
-def _unlock(vault_file: VaultFile, secret: Passphrase | None) -> Unlocked:
+def _unlock(folder: Path | None, vault_file: VaultFile, secret: Passphrase | None) -> Unlocked:
+    """With the secret, else by the session that `aico unlock` began in the folder, else by this machine's keyring."""
     if secret is not None:
         return vault_file.unlock(secret)
+    if folder is not None and (unlocked := session_unlock.unlock(folder, vault_file)) is not None:
+        return unlocked
     if "keyring" not in vault_file.kinds():
         raise KeyslotMissing(
             "nothing was given to unlock the vault with, and it has no keyring slot; nothing was changed",

@@ -1,18 +1,15 @@
 """The folder of a vault: made whole or not at all, finished after a crash, and nobody else's."""
 
-import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from aico.data.libsql import EncryptedLibSQLConnection
 from aico.data.libsql.pages import DatabaseKeys
 from aico.data.libsql.registry import SchemaRegistry
 from aico.errors import InvalidInput, KeyslotMissing, UnlockError, storage_error
-from aico.files import sync_folder
+from aico.files import locked_folder, sync_folder
 from aico.security.keys import Passphrase
 from aico.security.keyslots import VaultFile
 from aico.settings import CONFIG_FILE, Settings
@@ -76,7 +73,7 @@ def _unfinished_name() -> str:
 def _fill(folder: Path, passphrase: Passphrase, settings: Settings) -> None:
     vault_file, unlocked = VaultFile.new(passphrase, cost=settings.kdf)
     (folder / DATA_FOLDER).mkdir(mode=0o700)
-    keys = DatabaseKeys({vault_file.generation: unlocked.root.for_pages()})
+    keys = DatabaseKeys(unlocked.for_pages())
     with EncryptedLibSQLConnection(folder / DATA_FOLDER / DATABASE, keys) as connection:
         SchemaRegistry.apply_core_schemas(connection)
     vault_file.write(folder / VAULT_FILE)
@@ -92,7 +89,7 @@ def _move_beside(fresh: Path, folder: Path) -> None:
 
 def _move_inside(fresh: Path, folder: Path) -> None:
     """The data first: `finish_creation` mends a crash before vault.json follows."""
-    with _locked(folder):
+    with locked_folder(folder):
         if not (folder / VAULT_FILE).exists():
             folder.chmod(0o700)
             (fresh / DATA_FOLDER).rename(folder / DATA_FOLDER)
@@ -102,17 +99,7 @@ def _move_inside(fresh: Path, folder: Path) -> None:
 def finish_creation(folder: Path) -> None:
     """Move the vault.json of a vault that was made here into place, if a crash came before that last step."""
     for fresh in folder.glob(f"{UNFINISHED}*"):
-        with _locked(folder):
+        with locked_folder(folder):
             if (fresh / VAULT_FILE).exists() and not (fresh / DATA_FOLDER).exists():
                 (fresh / VAULT_FILE).rename(folder / VAULT_FILE)
                 fresh.rmdir()
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

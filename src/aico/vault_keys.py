@@ -1,17 +1,18 @@
 """The ways to unlock an open vault: add, change and remove them. The data is never touched."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 from aico.data.audit_log import Action, AuditLog
 from aico.data.libsql import LibSQLConnection
 from aico.data.row_ids import NaturalIds
-from aico.errors import StorageError
-from aico.security import keyring
+from aico.errors import DiskFull, StorageError
+from aico.rotation import Begun, OnProgress, Rotation
+from aico.security import keyring, session_unlock
 from aico.security.keys import NaturalKey, Passphrase, RootKey
 from aico.security.keyslots import Keyslot, SlotKind, VaultFile
+from aico.security.live_keys import LiveKeys
 from aico.settings import KdfCost
 
 
@@ -21,6 +22,25 @@ class SlotInfo:
 
     id: str
     kind: SlotKind
+
+
+@dataclass(frozen=True, slots=True)
+class RotationReport:
+    """What a rotation did."""
+
+    resumed: bool
+    """It went on with one that was interrupted; the secrets given were not looked at."""
+    generation: int
+    keyslots: list[SlotInfo]
+    removed: list[SlotInfo]
+    """The ways to unlock that are gone: named to be removed, or of a keyring that is not here."""
+    pages: int
+    files: int
+    files_left: int
+    """Files in `data/files` that were left as they are, since they open under no purpose that was named."""
+    backups: int
+    recovery_phrase: str | None = field(repr=False)
+    """The new recovery phrase, where there was one and it was not given. Show it once, keep it nowhere."""
 
 
 class VaultKeys:
@@ -36,20 +56,25 @@ class VaultKeys:
 
     def __init__(
         self,
-        path: Path,
-        root: RootKey,
+        keys: LiveKeys,
         connection: LibSQLConnection,
         *,
         natural_ids: NaturalIds,
         audit_log: AuditLog,
+        rotation: Rotation,
         cost: KdfCost,
     ) -> None:
-        self._path, self._root, self._connection = path, root, connection
+        self._path, self._keys, self._connection = keys.vault_json, keys, connection
         self._natural_ids, self._audit_log, self._cost = natural_ids, audit_log, cost
+        self._rotation = rotation
+
+    @property
+    def _root(self) -> RootKey:
+        return self._keys.root
 
     def list_slots(self) -> list[SlotInfo]:
         """Every keyslot, in the order they were made."""
-        return [SlotInfo(slot.id, slot.kind) for slot in VaultFile.read(self._path).keyslots]
+        return _infos(VaultFile.read(self._path).keyslots)
 
     def slots(self) -> list[SlotKind]:
         """The kinds of keyslot there are, in the order they were made."""
@@ -99,6 +124,67 @@ class VaultKeys:
         if removed.kind == "keyring":
             keyring.forget_secret(current.before.keyring_entry(removed))
 
+    def rotate(
+        self,
+        *secrets: str,
+        remove: Collection[str] = (),
+        file_purposes: Sequence[str] = ("default",),
+        on_progress: OnProgress | None = None,
+    ) -> RotationReport:
+        """Replace the root key, and seal everything in the folder anew, while other processes read and write.
+
+        `secrets` are the passphrases that go on to open the vault, and the recovery phrase: where it is not given, a new
+        one is made. Each passphrase's keyslot that is left out is named in `remove` by its id. The keyring gets a new
+        secret by itself, and a session of `aico unlock` ends. Whoever wants to write waits while the pages are
+        rewritten; it needs as much free disk as the database is large.
+
+        If it is interrupted the vault opens with the new secrets and nothing is lost; call it again, without secrets.
+        Backups elsewhere stay as they are: they open with the secrets of their day.
+
+        Raises WrongPassphrase or InvalidInput, and nothing is changed then; Busy if another process rotates or a
+        reader keeps the log, DiskFull or StorageError: call it again.
+        """
+        tell = on_progress or _silent
+        with self._rotation.alone():
+            resumed = self.rotation_unfinished()
+            begun = Begun() if resumed else self._rotation.begin([Passphrase(one) for one in secrets], remove=remove)
+            self._keys.look_again()
+            done = self._rotation.go_on(file_purposes=file_purposes, on_progress=tell)
+            self._rotation.finish()
+        return RotationReport(
+            resumed=resumed,
+            generation=self._keys.generation,
+            keyslots=self.list_slots(),
+            removed=_infos(begun.removed),
+            pages=done.pages,
+            files=done.files,
+            files_left=done.files_left,
+            backups=done.backups,
+            recovery_phrase=None if begun.phrase is None else begun.phrase.reveal(),
+        )
+
+    def rotation_unfinished(self) -> bool:
+        """Whether a rotation was interrupted: something may still be sealed under the older keys."""
+        return bool(VaultFile.read(self._path).previous)
+
+    def leave_unlocked(self, ttl_s: int) -> None:
+        """Let this machine's keyring open the vault for `ttl_s` seconds, 12 hours at most; `lock` ends it.
+
+        Never in a backup, on no other machine. Raises InvalidInput, KeyringUnavailable, DiskFull or StorageError.
+        """
+        folder = self._path.parent
+        try:
+            with self._changing() as current:
+                self._audit_log.append(Action.VAULT_LEFT_UNLOCKED, counts={"seconds": ttl_s})
+                session_unlock.begin(folder, current.before, self._root, ttl_s=ttl_s)
+        except DiskFull:  # the entry's
+            session_unlock.end(folder, VaultFile.read(self._path))
+            raise
+
+    def lock(self) -> bool:
+        """End what `leave_unlocked` began; whether there was anything to end. This open vault stays open."""
+        return session_unlock.end(self._path.parent, VaultFile.read(self._path))
+
     def adopt(self, naming_key: NaturalKey) -> None:
         """Name rows by the key of another vault, whose export is read back, if nothing here has a name yet.
 
@@ -123,6 +209,7 @@ class VaultKeys:
         try:
             with self._connection.transaction():
                 change = _Change(VaultFile.read(self._path))
+                self._keys.look_again()
                 change.before.verified(self._root)
                 yield change
         except BaseException:
@@ -140,6 +227,14 @@ class VaultKeys:
         with self._connection.transaction():  # it writes nothing, and keeps others from the file
             if VaultFile.read(self._path) == change.after:
                 change.before.write(self._path)
+
+
+def _infos(slots: Iterable[Keyslot]) -> list[SlotInfo]:
+    return [SlotInfo(slot.id, slot.kind) for slot in slots]
+
+
+def _silent(_what: str, _done: int, _total: int) -> None:
+    return None
 
 
 @dataclass(slots=True)

@@ -28,10 +28,12 @@ def prepare(path: str) -> None:
 
 def kill_storm(path: str, rounds: int, writers: int, seed: int) -> dict:
     """Kill `writers` processes in each of `rounds`; what was found."""
-    _in_fork(lambda _: prepare(path))
+    in_fork(lambda _: prepare(path))
     chance, acknowledged, errors, slowest = random.Random(seed), set(), [], 0.0
     for turn in range(rounds):
-        running = [_start(lambda pipe, who=who: _write_for_ever(path, pipe, turn * 10 + who)) for who in range(writers)]
+        running = [
+            start_fork(lambda pipe, who=who: _write_for_ever(path, pipe, turn * 10 + who)) for who in range(writers)
+        ]
         time.sleep(chance.uniform(0.02, 0.15))
         for child, _ in running:
             os.kill(child, signal.SIGKILL)
@@ -43,7 +45,7 @@ def kill_storm(path: str, rounds: int, writers: int, seed: int) -> dict:
                 else:
                     acknowledged.add(int(line))
         began = time.monotonic()
-        answer = _in_fork(lambda pipe: _examine(path, acknowledged, pipe))
+        answer = in_fork(lambda pipe: _examine(path, acknowledged, pipe))
         slowest = max(slowest, time.monotonic() - began)
         if answer != "whole":
             return {"round": turn, "wrong": answer, "acknowledged": len(acknowledged)}
@@ -141,15 +143,15 @@ def rekey_storm(path: str, rounds: int, seed: int) -> dict:
         [bytes([1]) * 32, bytes([2]) * 32],
         {"old key": 0, "new key": 0, "both": 0},
     )
-    _in_fork(lambda _: _prepare_rekey(path, keys[0]))
+    in_fork(lambda _: _prepare_rekey(path, keys[0]))
     for turn in range(rounds):
-        child, pipe = _start(lambda pipe: _rekey(path, keys, pipe))
+        child, pipe = start_fork(lambda pipe: _rekey(path, keys, pipe))
         select.select([pipe], [], [], 60)
         time.sleep(chance.uniform(0, 0.12))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         finished = "done" in _lines(pipe)
-        answers = [_in_fork(lambda pipe, key=key: _open_with(path, key, pipe)) for key in keys]
+        answers = [in_fork(lambda pipe, key=key: _open_with(path, key, pipe)) for key in keys]
         if "whole" not in answers or set(answers) - {"whole", "Tampered"} or (finished and answers[1] != "whole"):
             return {"round": turn, "wrong": answers, "finished": finished}
         opened["both" if answers == ["whole", "whole"] else "old key" if answers[0] == "whole" else "new key"] += 1
@@ -198,7 +200,7 @@ def _open_with(path: str, key: bytes, pipe: int) -> None:
 # Forking
 
 
-def _start(work) -> tuple[int, int]:
+def start_fork(work) -> tuple[int, int]:
     """(process id, where to read what it tells)."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -214,9 +216,9 @@ def _start(work) -> tuple[int, int]:
     return child, reading
 
 
-def _in_fork(work) -> str:
+def in_fork(work) -> str:
     """What a fork of this process answers."""
-    child, pipe = _start(work)
+    child, pipe = start_fork(work)
     answer = "".join(_lines(pipe))
     _, status = os.waitpid(child, 0)
     return answer if not os.WIFSIGNALED(status) else f"signal {os.WTERMSIG(status)}"

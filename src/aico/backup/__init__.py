@@ -17,9 +17,11 @@ from aico.backup.file import (
     BackupFile,
     Head,
     Keys,
+    generation_of,
     read_backup,
     read_head,
     read_vault_json,
+    rewrite_backup,
     write_backup,
 )
 from aico.clock import Clock, SystemClock, from_us, to_us
@@ -32,6 +34,7 @@ from aico.errors import AicoError, IntegrityError, InvalidInput, NotFound, Stora
 from aico.files import sync_folder
 from aico.security.keys import Purpose
 from aico.security.keyslots import Unlocked, VaultFile
+from aico.security.live_keys import LiveKeys
 from aico.vault_folder import DATA_FOLDER, DATABASE, VAULT_FILE
 
 SUFFIX = ".aicobackup"
@@ -77,17 +80,15 @@ class Backups:
         self,
         folder: Path,
         *,
-        vault_file: Path,
-        unlocked: Unlocked,
+        keys: LiveKeys,
         database_keys: DatabaseKeys,
         connection: EncryptedLibSQLConnection,
         audit_log: AuditLog,
         clock: Clock,
     ) -> None:
         self.folder = folder
-        self._vault_file, self._database_keys = vault_file, database_keys
+        self._live, self._database_keys = keys, database_keys
         self._connection, self._audit_log, self._clock = connection, audit_log, clock
-        self._keys = backup_keys(VaultFile.read(vault_file), unlocked)
 
     def create(
         self, folder: Path | str | None = None, *, full: bool = False, on_progress: OnProgress | None = None
@@ -106,10 +107,7 @@ class Backups:
             noted = self._newest_entry()
             self._connection.backup_to(copy_path)
             with PageCopy(copy_path, self._database_keys) as copy:
-                made = self._write(place, copy, parent, on_progress or _silent)
-                if parent is not None and not parent.path.exists():  # pruned meanwhile: this one could not be restored
-                    made.path.unlink(missing_ok=True)
-                    made = self._write(place, copy, None, on_progress or _silent)
+                made = self._written(place, copy, parent, on_progress or _silent)
         except OSError as exc:
             raise storage_error(exc, place, "no backup was made; the vault is as it was") from exc
         finally:
@@ -119,9 +117,36 @@ class Backups:
         )
         return made
 
+    def _written(self, place: Path, copy: PageCopy, parent: BackupFile | None, on_progress: OnProgress) -> BackupInfo:
+        """Made again where it would be of no use: its parent was pruned, or the keys were rotated meanwhile."""
+        while True:
+            generation = self._live.generation
+            made = self._write(place, copy, parent, on_progress)
+            self._live.look_again()
+            if (parent is None or parent.path.exists()) and generation == self._live.generation:
+                return made
+            made.path.unlink(missing_ok=True)
+            parent = None
+
     def list(self, folder: Path | str | None = None) -> "list[BackupInfo]":
         """This vault's backups in the folder, oldest first. Files that its keys do not open are left out."""
         return [_info(path, head) for path, head in _heads(self._place(folder), self._keys)]
+
+    def reseal(self, *, on_progress: OnProgress | None = None) -> int:
+        """Seal every backup in the vault's own folder anew under the newest keys, with the vault.json of today.
+
+        Each is replaced whole. The newest first: while both generations are known, one that was sealed anew opens what
+        it builds on, not the other way round. Returns how many. Raises Tampered for one that is damaged; those after
+        it, and it, are as they were.
+        """
+        keys = self._keys
+        older = [path for path, _ in reversed(_heads(self.folder, keys)) if generation_of(path) != max(keys)]
+        for done, path in enumerate(older):
+            (on_progress or _silent)(done, len(older))
+            raw, _, keys = self._current()
+            rewrite_backup(path, vault_json=raw, keys=keys)
+        (on_progress or _silent)(len(older), len(older))
+        return len(older)
 
     def forgotten_since(self, backup: BackupInfo) -> int:
         """How many memories were forgotten after the backup was made: it still holds them, and brings them back.
@@ -184,14 +209,18 @@ class Backups:
             return read_backup(heads[-1][0], self._keys)
         return None
 
+    @property
+    def _keys(self) -> Keys:
+        return self._live.for_purpose(Purpose.BACKUPS)
+
     def _write(self, place: Path, copy: PageCopy, parent: BackupFile | None, on_progress: OnProgress) -> BackupInfo:
         if parent is not None and parent.head.page_size != copy.page_size:
             parent = None
         count, now = copy.page_count, self._clock.now_us()
-        raw = self._vault_file.read_bytes()
+        raw, vault_id, keys = self._current()
         head = Head(
             id=secrets.token_hex(8),
-            vault_id=VaultFile.parse(raw, self._vault_file).vault_id,
+            vault_id=vault_id,
             parent=parent.head.id if parent else None,
             chain=parent.head.chain + 1 if parent else 0,
             created_us=now,
@@ -212,8 +241,16 @@ class Backups:
 
         head = msgspec.structs.replace(head, stored_pages=len(stored))
         path = place / f"{from_us(now):%Y-%m-%dT%H-%M-%SZ}-{head.id}{SUFFIX}"
-        write_backup(path, vault_json=raw, head=head, digests=digests, pages=pages(), keys=self._keys)
+        write_backup(path, vault_json=raw, head=head, digests=digests, pages=pages(), keys=keys)
         return _info(path, head)
+
+    def _current(self) -> tuple[bytes, str, Keys]:
+        """vault.json as it is now, its vault's id, and the keys that belong to it."""
+        while True:
+            raw, keys = self._live.vault_json.read_bytes(), self._live.for_purpose(Purpose.BACKUPS)
+            found = VaultFile.parse(raw, self._live.vault_json)
+            if found.generation == max(keys):
+                return raw, found.vault_id, keys
 
 
 def restore(
@@ -233,12 +270,12 @@ def restore(
     newest = Path(path)
     vault_file = VaultFile.parse(read_vault_json(newest), newest)
     unlocked = unlock(vault_file)
-    chain = _chain(newest, backup_keys(vault_file, unlocked))
+    chain = _chain(newest, unlocked.for_purpose(Purpose.BACKUPS))
     fresh = folder.with_name(f"{folder.name}.new-{secrets.token_hex(8)}")
     try:
         (fresh / DATA_FOLDER).mkdir(mode=0o700, parents=True)
         fresh.chmod(0o700)
-        keys = DatabaseKeys({vault_file.generation: unlocked.root.for_pages()})
+        keys = DatabaseKeys(unlocked.for_pages())
         _write_database(fresh / DATA_FOLDER / DATABASE, chain, keys, on_progress or _silent)
         _note_restore(fresh / DATA_FOLDER / DATABASE, chain[-1].head, keys, unlocked)
         vault_file.write(fresh / VAULT_FILE)
@@ -249,11 +286,6 @@ def restore(
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return _info(newest, chain[-1].head)
-
-
-def backup_keys(vault_file: VaultFile, unlocked: Unlocked) -> Keys:
-    """What seals and opens the backups of a vault, by key generation."""
-    return {vault_file.generation: unlocked.root.for_purpose(Purpose.BACKUPS)}
 
 
 def _write_database(path: Path, chain: Sequence[BackupFile], keys: DatabaseKeys, on_progress: OnProgress) -> None:
@@ -269,7 +301,7 @@ def _write_database(path: Path, chain: Sequence[BackupFile], keys: DatabaseKeys,
 def _note_restore(path: Path, head: Head, keys: DatabaseKeys, unlocked: Unlocked) -> None:
     with EncryptedLibSQLConnection(path, keys, create=False) as restored:
         SchemaRegistry.apply_core_schemas(restored)
-        log = AuditLog(restored, key=unlocked.root.for_audit_log(), clock=SystemClock())
+        log = AuditLog(restored, key=unlocked.chain, clock=SystemClock())
         log.append(Action.RESTORED, subject_id=bytes.fromhex(head.id), counts={"pages": head.page_count})
 
 

@@ -17,9 +17,10 @@ import io
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,7 +32,7 @@ from aico.files import place_new_file, sync_folder
 from aico.security.envelope import Place
 from aico.security.keys import ValueKey
 from aico.security.keyslots import LARGEST_FILE_BYTES
-from aico.security.stream import CHUNK_BYTES, SealedReader, SealedWriter
+from aico.security.stream import CHUNK_BYTES, SealedReader, SealedWriter, stream_generation
 
 MAGIC, VERSION = b"AICObkup", 1
 DIGEST_BYTES, DIGEST_KEY_BYTES = 16, 32
@@ -101,22 +102,50 @@ def write_backup(
         for number, page in pages:
             yield number.to_bytes(4, "big") + page
 
+    _write(path, vault_json, pieces(), keys, lambda fresh: place_new_file(fresh, path), "no backup was made")
+
+
+def rewrite_backup(path: Path, *, vault_json: bytes, keys: Keys) -> None:
+    """Seal a backup anew under the newest of the keys, in front of it this vault.json; replaced whole or not at all.
+
+    Raises as `read_backup`, DiskFull or StorageError; the file is as it was then.
+    """
+    with _opened(path, keys) as stream:
+        chunks = iter(partial(stream.read, CHUNK_BYTES), b"")
+        _write(path, vault_json, chunks, keys, lambda fresh: fresh.replace(path), "it was not sealed anew")
+
+
+def generation_of(path: Path) -> int:
+    """The key generation that a backup is sealed under, as it says itself. Raises as `read_backup`."""
+    with _readable_file(path) as file:
+        _vault_json(path, file)
+        return stream_generation(file)
+
+
+def _write(
+    path: Path,
+    vault_json: bytes,
+    pieces: Iterable[bytes],
+    keys: Keys,
+    give_the_name: Callable[[Path], object],
+    consequence: str,
+) -> None:
     fresh = path.with_name(f"{path.name}.new-{secrets.token_hex(8)}")
     try:
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:
             target.write(MAGIC + bytes([VERSION]) + len(vault_json).to_bytes(4, "big") + vault_json)
             sealed = SealedWriter(target, keys=dict(keys), bound_to=_place(vault_json))
-            for piece in pieces():
+            for piece in pieces:
                 sealed.write(piece)
             sealed.finish()
             target.flush()
             os.fsync(target.fileno())
-        place_new_file(fresh, path)
+        give_the_name(fresh)
         sync_folder(path.parent)
     except FileExistsError:
         raise InvalidInput(f"{path} exists; a backup never overwrites", hint="name another file") from None
     except OSError as exc:
-        raise storage_error(exc, path, "no backup was made; the vault is as it was") from exc
+        raise storage_error(exc, path, f"{consequence}; the vault is as it was") from exc
     finally:
         fresh.unlink(missing_ok=True)
 

@@ -14,6 +14,8 @@ COMMANDS = {
     "doctor": ("aico.cli.health:doctor", "Examine folder, keys, every page and the views."),
     "audit": ("aico.cli.health:audit", "Search the vault's files for readable text, as a stranger would."),
     "keys": ("aico.cli.keys:keys", "See and change the ways to unlock the vault."),
+    "unlock": ("aico.cli.session:unlock", "Leave the vault unlocked on this machine for some minutes."),
+    "lock": ("aico.cli.session:lock", "Lock what `aico unlock` left unlocked."),
     "record": ("aico.cli.writing:record", "Record one message of a conversation."),
     "remember": ("aico.cli.writing:remember", "Remember a fact."),
     "recall": ("aico.cli.reading:recall", "Find the memories that answer a question best."),

@@ -19,24 +19,24 @@ FIRST_USER = "me"
 _Opened = TypeVar("_Opened")
 
 
-def opened(home: Path | None) -> "Vault":
-    """The vault, which must exist: unlocked by file or keyring, else by what a person types at the terminal.
+def opened(home: Path | None, *, typed: list[str] | None = None) -> "Vault":
+    """The vault, which must exist: unlocked by file, session or keyring, else by what a person types at the terminal.
 
-    Raises as `aico.open`; without a terminal KeyslotMissing or KeyringUnavailable.
+    What was typed is added to `typed`. Raises as `aico.open`; without a terminal KeyslotMissing or KeyringUnavailable.
     """
     import aico
 
-    return _opened(home, partial(aico.open, create=False))
+    return _opened(home, partial(aico.open, create=False), typed)
 
 
 def opened_database(home: Path | None) -> "EncryptedLibSQLConnection":
     """The vault's database alone, no schema applied. Unlocked and raises as `opened`."""
     from aico.vault import open_database
 
-    return _opened(home, open_database)
+    return _opened(home, open_database, None)
 
 
-def _opened(home: Path | None, opening: Callable[..., _Opened]) -> _Opened:
+def _opened(home: Path | None, opening: Callable[..., _Opened], typed: list[str] | None) -> _Opened:
     from aico.settings import passphrase_file
 
     try:
@@ -44,13 +44,14 @@ def _opened(home: Path | None, opening: Callable[..., _Opened]) -> _Opened:
     except (KeyslotMissing, KeyringUnavailable):
         if passphrase_file() is not None or not at_terminal():
             raise
-    return _opened_by_hand(home, opening)
+    return _opened_by_hand(home, opening, [] if typed is None else typed)
 
 
-def _opened_by_hand(home: Path | None, opening: Callable[..., _Opened]) -> _Opened:
+def _opened_by_hand(home: Path | None, opening: Callable[..., _Opened], typed: list[str]) -> _Opened:
     for tries_left in reversed(range(TRIES)):
         try:
-            return opening(home, passphrase=ask_hidden("Passphrase or recovery phrase: "))
+            typed.append(ask_hidden("Passphrase or recovery phrase: "))
+            return opening(home, passphrase=typed[-1])
         except (WrongPassphrase, InvalidInput) as exc:
             if tries_left == 0:
                 raise

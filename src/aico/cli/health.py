@@ -79,12 +79,17 @@ def _show_status(document: dict[str, Any]) -> None:
         ("vault", document["folder"]),
         ("holds", ", ".join(counts)),
         ("users", ", ".join(document["users"]) or "none yet"),
-        ("unlocked by", ", ".join(document["keyslots"])),
+        ("unlocked by", ", ".join(document["keyslots"]) + _session(document["session_left_s"])),
+        *([("rotation", "unfinished; `aico keys rotate` goes on")] if document["rotation_unfinished"] else []),
         ("engine", f"{document['engine']}, format {document['format']}"),
         ("on disk", size(document["size_bytes"])),
         ("meaning", _meaning(document["embeddings"])),
     ):
         say(f"{name:<11}  {value}")
+
+
+def _session(left_s: int) -> str:
+    return f"; left unlocked for {-(-left_s // 60)} more minutes (`aico lock` ends it)" if left_s else ""
 
 
 def _meaning(embeddings: list[dict[str, Any]]) -> str:

@@ -1,19 +1,23 @@
 """`aico keys`: the ways to unlock the vault. A passphrase is typed, or comes from a file; it is never an argument."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from aico.cli._options import Call, common
-from aico.cli._show import answer, console, say, show_phrase
-from aico.cli._unlock import ask_hidden, asked_twice, at_terminal, opened
+from aico.cli._progress import stage_progress
+from aico.cli._show import answer, console, number_of, say, show_phrase
+from aico.cli._unlock import ask_hidden, asked_twice, at_terminal, confirmed, opened
 from aico.errors import InvalidInput
 
 if TYPE_CHECKING:
     from aico.vault import Vault
+    from aico.vault_keys import RotationReport
 
+PHRASE_WORDS = 24
 _file_option = click.option(
     "--new-passphrase-file", type=click.Path(path_type=Path), help="Read the new passphrase from this file."
 )
@@ -23,7 +27,7 @@ _file_option = click.option(
 def keys() -> None:
     """See and change the ways to unlock the vault.
 
-    What it holds is not touched.
+    What it holds is not touched, but by `rotate`, which seals it anew.
     """
 
 
@@ -83,12 +87,99 @@ def recovery(call: Call) -> None:
 
 
 @keys.command()
+@click.option(
+    "--secrets-file",
+    type=click.Path(path_type=Path),
+    help="Read the passphrases that go on to open the vault, and the recovery phrase, from this file: one a line.",
+)
+@click.option("--remove", "removed", metavar="SLOT_ID", multiple=True, help="Do not take this keyslot along.")
+@click.option(
+    "--file-purpose",
+    "purposes",
+    metavar="NAME",
+    multiple=True,
+    default=["default"],
+    show_default=True,
+    help="A purpose that files in data/files were sealed for.",
+)
+@common
+def rotate(call: Call, *, secrets_file: Path | None, removed: tuple[str, ...], purposes: tuple[str, ...]) -> None:
+    """Replace the key above all others, and seal everything anew.
+
+    For when somebody may have seen the vault's keys. Asks for the passphrase of each keyslot; one that you do not give
+    is removed. Other programs go on reading; writing waits while the pages are rewritten. If it is interrupted nothing
+    is lost: run it again. Backups elsewhere stay as they are, and open with the secrets of their day.
+    """
+    typed: list[str] = []
+    with opened(call.home, typed=typed) as vault:
+        secrets, leaving = _for_rotation(vault, secrets_file, list(removed), typed)
+        with stage_progress() as moves:
+            report = vault.keys.rotate(*secrets, remove=leaving, file_purposes=purposes, on_progress=moves)
+    shown = asdict(report)
+    if report.recovery_phrase is None:
+        del shown["recovery_phrase"]
+    answer(shown, lambda: _show_rotation(report), as_json=call.as_json)
+
+
+@keys.command()
 @common
 def keyring(call: Call) -> None:
     """Let this machine's keyring unlock the vault, so that you are not asked."""
     with opened(call.home) as vault:
         vault.keys.add_keyring()
         _answer_with_slots(vault, call, lambda: say("This machine's keyring opens the vault from now on."))
+
+
+def _for_rotation(
+    vault: "Vault", file: Path | None, leaving: list[str], typed: list[str]
+) -> tuple[list[str], list[str]]:
+    """The secrets that stay, and the keyslots that do not."""
+    from aico.settings import passphrase_file
+
+    if vault.keys.rotation_unfinished():
+        return [], []
+    if file is not None:
+        return _read(file).splitlines(), leaving
+    if (usual := passphrase_file()) is not None:
+        return [_read(usual)], leaving
+    if not at_terminal():
+        _nobody_to_ask("--secrets-file")
+    slots = [slot for slot in vault.keys.list_slots() if slot.kind != "keyring" and slot.id not in leaving]
+    passphrases = [slot for slot in slots if slot.kind == "passphrase"]
+    secrets = []
+    for slot in slots:
+        if len(passphrases) == 1 and slot in passphrases and typed and len(typed[-1].split()) != PHRASE_WORDS:
+            secrets.append(typed[-1])  # it cannot have been another's
+            continue
+        what, otherwise = (
+            (f"Passphrase of keyslot {slot.id}", "remove it")
+            if slot in passphrases
+            else ("Recovery phrase", "make a new one")
+        )
+        given = ask_hidden(f"{what} (nothing: {otherwise}): ")
+        if given:
+            secrets.append(given)
+        elif slot in passphrases:
+            if not confirmed(f"Whoever uses keyslot {slot.id} will be locked out. Remove it?"):
+                raise click.Abort
+            leaving.append(slot.id)
+    return secrets, leaving
+
+
+def _show_rotation(report: "RotationReport") -> None:
+    done = [number_of(report.pages, "page"), number_of(report.files, "file"), number_of(report.backups, "backup")]
+    say(f"Everything in the folder is sealed under new keys: {', '.join(done)}.")
+    if report.resumed:
+        say("This went on with a rotation that was interrupted. If it had made a recovery phrase that you did not see,")
+        say("make another: `aico keys recovery`.")
+    for slot in report.removed:
+        say(f"Removed: {slot.id}  {slot.kind}")
+    if report.files_left:
+        say(f"{number_of(report.files_left, 'file')} left as before; name their purpose with --file-purpose.")
+    say("Backups elsewhere open with the secrets of their day, and with the keys that you replaced: delete what")
+    say("you do not need.")
+    if report.recovery_phrase is not None:
+        show_phrase(report.recovery_phrase)
 
 
 def _answer_with_slots(vault: "Vault", call: Call, tell: Callable[[], object], **more: str) -> None:

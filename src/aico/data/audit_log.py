@@ -56,6 +56,7 @@ class Action(StrEnum):
     UNLOCKED = "unlocked"
     SESSION_CREATED = "session created"
     SESSION_REVOKED = "session revoked"
+    VAULT_LEFT_UNLOCKED = "vault left unlocked"
 
 
 @dataclass(frozen=True, slots=True)

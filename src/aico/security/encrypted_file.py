@@ -9,16 +9,16 @@ A file is one sealed stream (`aico.security.stream`), bound to the purpose it wa
 import io
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, BinaryIO, Protocol, Self
 
-from aico.errors import InvalidInput, NotFound, StorageError, storage_error
-from aico.files import sync_folder
+from aico.errors import IntegrityError, InvalidInput, NotFound, StorageError, storage_error
+from aico.files import locked_folder, sync_folder
 from aico.security.envelope import Place
 from aico.security.keys import ValueKey
-from aico.security.stream import CHUNK_BYTES, SealedReader, SealedWriter, open_stream
+from aico.security.stream import CHUNK_BYTES, SealedReader, SealedWriter, open_stream, stream_generation
 
 MODES = ("r", "w", "a", "rb", "wb", "ab")
 
@@ -170,6 +170,37 @@ class EncryptedFile:
         self._file.close()
 
 
+def reseal_file(path: Path, keys: Mapping[int, ValueKey], *, purposes: Sequence[str]) -> bool:
+    """Seal a file anew under the newest of the keys; whether it is under it now.
+
+    False where none of the purposes opens it whole, or somebody wrote it meanwhile, and it was left as it is. Raises
+    DiskFull or StorageError.
+    """
+    known = dict(keys)
+    with _read(path) as source:
+        read = os.fstat(source.fileno())
+        for purpose in purposes:
+            source.seek(0)
+            try:
+                if stream_generation(source) == max(known):
+                    return True
+                source.seek(0)
+                return _resealed(source, path, known, ("file", purpose), read)
+            except IntegrityError:
+                continue
+    return False
+
+
+def _resealed(source: BinaryIO, path: Path, keys: dict[int, ValueKey], place: Place, read: os.stat_result) -> bool:
+    replacement = _Replacement(path, keys, place)
+    try:
+        for chunk in open_stream(source, keys=keys, bound_to=place):
+            replacement.write(chunk)
+        return replacement.take_the_place(of=read)
+    finally:
+        replacement.discard()
+
+
 class _Replacement(io.RawIOBase):
     """The next content of a file, beside it until it takes its place."""
 
@@ -199,8 +230,8 @@ class _Replacement(io.RawIOBase):
         except OSError as exc:
             raise self._error(exc) from exc
 
-    def take_the_place(self) -> None:
-        """Be the file's content from now on, for good."""
+    def take_the_place(self, *, of: os.stat_result | None = None) -> bool:
+        """Be the file's content from now on, for good. With `of` only if that is still the file in its place."""
         if self._is_inherited():
             raise StorageError(
                 "this process was forked after the file was opened; the parent goes on with it, nothing was written",
@@ -210,8 +241,12 @@ class _Replacement(io.RawIOBase):
             self._sealed.finish()
             self._target.flush()
             os.fsync(self._target.fileno())
-            self._fresh.replace(self._path)
+            with locked_folder(self._path.parent):
+                if of is not None and not os.path.samestat(of, self._path.stat()):
+                    return False
+                self._fresh.replace(self._path)
             sync_folder(self._path.parent)
+            return True
         except OSError as exc:
             raise self._error(exc) from exc
 

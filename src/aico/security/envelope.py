@@ -7,6 +7,7 @@ opens only in the place it was sealed for. A wrong key, a changed byte and a mov
 """
 
 import os
+from collections.abc import Callable, Mapping
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -37,19 +38,30 @@ def canonical(place: Place) -> bytes:
 class Sealer:
     """Seals with the newest key generation and opens with any it was given. Any thread may use it.
 
+    `look_again` gives the keys as they are now, for a value of a generation that is not known here.
+
     Random 96-bit nonces keep the chance of a repeat below 2^-32 up to 2^32 values under one key
     (NIST SP 800-38D section 8.3); values are few (keys, files, cached pages), rows are sealed by page.
     """
 
-    def __init__(self, keys: dict[int, ValueKey]) -> None:
+    def __init__(
+        self, keys: Mapping[int, ValueKey], *, look_again: Callable[[], Mapping[int, ValueKey]] | None = None
+    ) -> None:
+        self._look_again = look_again
+        self.use(keys)
+
+    def use(self, keys: Mapping[int, ValueKey]) -> None:
+        """Know these keys and no others from now on."""
+        newest = max(keys)
         self._ciphers = {generation: AESGCM(key.reveal()) for generation, key in keys.items()}
-        self._generation = max(keys)
+        self._newest = newest, self._ciphers[newest]
 
     def seal(self, plain: bytes, *, bound_to: Place) -> bytes:
         """The sealed form of `plain`, 31 bytes longer, that opens only with the same `bound_to`."""
-        header = bytes([VERSION]) + self._generation.to_bytes(2, "big")
+        generation, cipher = self._newest
+        header = bytes([VERSION]) + generation.to_bytes(2, "big")
         nonce = os.urandom(NONCE_BYTES)
-        sealed = self._ciphers[self._generation].encrypt(nonce, plain, header + canonical(bound_to))
+        sealed = cipher.encrypt(nonce, plain, header + canonical(bound_to))
         return header + nonce + sealed
 
     def open(self, sealed: bytes, *, bound_to: Place) -> bytes:
@@ -63,7 +75,11 @@ class Sealer:
                 f"a sealed value has version {sealed[0]}, this release reads up to {VERSION}; it was left untouched",
                 hint="update aico",
             )
-        cipher = self._ciphers.get(int.from_bytes(sealed[1:HEADER_BYTES], "big"))
+        generation = int.from_bytes(sealed[1:HEADER_BYTES], "big")
+        cipher = self._ciphers.get(generation)
+        if cipher is None and self._look_again is not None:
+            self.use(self._look_again())
+            cipher = self._ciphers.get(generation)
         body = HEADER_BYTES + NONCE_BYTES
         if cipher is None or len(sealed) < body + TAG_BYTES:
             raise _tampered()

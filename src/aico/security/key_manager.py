@@ -8,9 +8,9 @@ with EncryptedFile("diary.aico", "w", keys) as file: ...
 from pathlib import Path
 from typing import Any
 
-from aico.errors import InvalidInput, UnlockError
+from aico.errors import InvalidInput, KeysRotated, UnlockError
 from aico.security.kdf import derive_key_encryption_key
-from aico.security.keys import Passphrase, Purpose, RootKey, ValueKey
+from aico.security.keys import Passphrase, RootKey, ValueKey
 from aico.security.keyslots import Unlocked, VaultFile
 from aico.settings import KdfCost, vault_folder
 
@@ -85,11 +85,17 @@ class AICOKeyManager:
         return master_key.derive(b"aico 1 of the caller's own: " + purpose.encode())
 
     def file_keys(self) -> dict[int, ValueKey]:
-        """What seals files, by key generation. Raises UnlockError before `authenticate`."""
+        """What seals files, by key generation.
+
+        Raises UnlockError before `authenticate`, KeysRotated when the vault has newer keys since.
+        """
         if self._unlocked is None:
             raise UnlockError("the keys are locked; nothing was opened", hint="call authenticate first")
-        generation = VaultFile.read(self.path).generation
-        return {generation: self._unlocked.root.for_purpose(Purpose.FILES)}
+        if VaultFile.read(self.path).generation != self._unlocked.generation:
+            raise KeysRotated(
+                "the vault's keys were rotated since; nothing was opened", hint="call authenticate once more"
+            )
+        return self._unlocked.for_files()
 
     def lock(self) -> None:
         """Forget what was unlocked."""

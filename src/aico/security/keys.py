@@ -26,6 +26,7 @@ class Purpose(StrEnum):
     HOT_TIER = "aico 1 hot tier"
     VAULT_FILE = "aico 1 vault.json"
     AUDIT_LOG = "aico 1 audit log"
+    HANDOVER = "aico 1 handover"
 
 
 class _Hidden:

@@ -7,7 +7,7 @@ document carries a seal under a key below the root, so a changed byte is told at
 import os
 import secrets
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
@@ -27,7 +27,17 @@ from aico.files import place_new_file, sync_folder
 from aico.security import keyring
 from aico.security.envelope import Place, Sealer
 from aico.security.kdf import SALT_BYTES, derive_key_encryption_key
-from aico.security.keys import KeyEncryptionKey, NaturalKey, Passphrase, Purpose, RootKey, ValueKey
+from aico.security.keys import (
+    KEY_BYTES,
+    ChainKey,
+    DatabaseKey,
+    KeyEncryptionKey,
+    NaturalKey,
+    Passphrase,
+    Purpose,
+    RootKey,
+    ValueKey,
+)
 from aico.security.phrase import looks_like_phrase, new_phrase, phrase_key
 from aico.settings import KdfCost
 
@@ -62,11 +72,34 @@ class Keyslot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Unlocked(NamedTuple):
     """What an opened keyslot gives."""
 
+    generation: int
     root: RootKey
     natural: NaturalKey
+    chain: ChainKey
+    previous: RootKey | None = None
+    """The root key of the generation before, as long as something may still be sealed under it."""
+    older_files: Mapping[int, ValueKey] = {}
+    """What opens files that were sealed before a rotation and not written since."""
+
+    def roots(self) -> dict[int, RootKey]:
+        """The root keys in use, by generation."""
+        older = {} if self.previous is None else {self.generation - 1: self.previous}
+        return {**older, self.generation: self.root}
+
+    def for_purpose(self, purpose: Purpose) -> dict[int, ValueKey]:
+        """The keys of one purpose, by generation."""
+        return {generation: root.for_purpose(purpose) for generation, root in self.roots().items()}
+
+    def for_pages(self) -> dict[int, DatabaseKey]:
+        """The keys of `aico.db`, by generation."""
+        return {generation: root.for_pages() for generation, root in self.roots().items()}
+
+    def for_files(self) -> dict[int, ValueKey]:
+        """The keys of sealed files, by generation: also of those that no rotation could find."""
+        return {**self.older_files, **self.for_purpose(Purpose.FILES)}
 
 
-class VaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class VaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """The content of vault.json. Changing it gives a new one; `write` replaces the file whole."""
 
     format: int
@@ -74,17 +107,21 @@ class VaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     generation: int
     keyslots: tuple[Keyslot, ...]
     natural_key: bytes
+    chain_key: bytes = b""
+    """Once the keys were rotated: the key of the audit log's chain, which no rotation changes."""
+    older_file_keys: bytes = b""
+    """Once the keys were rotated: the keys of files that were not written since."""
+    previous: bytes = b""
+    """While a rotation is unfinished: the root key of the generation before."""
     seal: bytes
 
     @classmethod
     def new(cls, passphrase: Passphrase, *, cost: KdfCost) -> tuple[Self, Unlocked]:
         """A new vault's file with one passphrase slot, and the keys it stands for."""
-        unlocked = Unlocked(RootKey.random(), NaturalKey.random())
-        empty = cls(FORMAT, secrets.token_hex(16), 1, (), b"", b"")
-        values = Sealer({empty.generation: unlocked.root.for_purpose(Purpose.VALUES)})
-        sealed = values.seal(unlocked.natural.reveal(), bound_to=("natural key", empty.vault_id))
-        bare = msgspec.structs.replace(empty, natural_key=sealed)
-        return bare.with_passphrase(unlocked.root, passphrase, cost=cost), unlocked
+        root, vault_id = RootKey.random(), secrets.token_hex(16)
+        empty = cls(format=FORMAT, vault_id=vault_id, generation=1, keyslots=(), natural_key=b"", seal=b"")
+        made = empty.with_natural_key(root, NaturalKey.random()).with_passphrase(root, passphrase, cost=cost)
+        return made, made.verified(root)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -140,7 +177,7 @@ class VaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def with_changed_passphrase(self, root: RootKey, old: Passphrase, new: Passphrase, *, cost: KdfCost) -> Self:
         """The same vault with `new` in the place of `old`. Raises WrongPassphrase if `old` opens no passphrase slot."""
-        found = next((slot for slot in self.keyslots if self._opens(slot, old)), None)
+        found = next((slot for slot in self.keyslots if slot.kind == "passphrase" and self.opens(slot, old)), None)
         if found is None:
             raise WrongPassphrase(
                 "the old passphrase does not open any keyslot of this vault; nothing was changed", hint="try again"
@@ -164,13 +201,16 @@ class VaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
         return left._sealed(root), removed
 
-    def with_recovery_phrase(self, root: RootKey) -> tuple[Self, Passphrase]:
-        """The same vault with a recovery phrase, and the phrase: show it once. An older phrase stops working."""
-        phrase = new_phrase()
+    def with_recovery_phrase(self, root: RootKey, phrase: Passphrase | None = None) -> tuple[Self, Passphrase]:
+        """The same vault with a recovery phrase, new unless one is given, and the phrase: show it once.
+
+        An older phrase stops working.
+        """
+        chosen = phrase or new_phrase()
         fresh = self._keeping(lambda slot: slot.kind != "recovery")._with_slot(
-            "recovery", root, lambda salt: phrase_key(phrase, salt=salt)
+            "recovery", root, lambda salt: phrase_key(chosen, salt=salt)
         )
-        return fresh, phrase
+        return fresh, chosen
 
     def with_keyring(self, root: RootKey) -> Self:
         """The same vault, unlocked by this machine's keyring. Raises KeyringUnavailable.
@@ -233,9 +273,31 @@ class VaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "this machine's keyring does not open the vault; nothing was changed", hint="use the passphrase"
         )
 
+    def with_next_root(self, unlocked: Unlocked) -> tuple[Self, RootKey]:
+        """The same vault under a new root key, and that key: no keyslot yet, and the old key sealed under the new one.
+
+        What rows are named by and the audit log's chain go on; files that no rotation finds stay readable.
+        """
+        root = RootKey.random()
+        bare = msgspec.structs.replace(self, generation=self.generation + 1, keyslots=())
+        files = {**unlocked.older_files, unlocked.generation: unlocked.root.for_purpose(Purpose.FILES)}
+        packed = b"".join(number.to_bytes(2, "big") + key.reveal() for number, key in files.items())
+        seal = bare._sealer(root, Purpose.VALUES).seal
+        return msgspec.structs.replace(
+            bare,
+            natural_key=seal(unlocked.natural.reveal(), bound_to=bare._place_of("natural key")),
+            chain_key=seal(unlocked.chain.reveal(), bound_to=bare._place_of("chain key")),
+            older_file_keys=seal(packed, bound_to=bare._place_of("older file keys")),
+            previous=seal(unlocked.root.reveal(), bound_to=bare._place_of("previous root key")),
+        ), root
+
+    def without_previous(self, root: RootKey) -> Self:
+        """The same vault once nothing is sealed under the generation before."""
+        return msgspec.structs.replace(self, previous=b"")._sealed(root)
+
     def with_natural_key(self, root: RootKey, natural: NaturalKey) -> Self:
         """The document with another key of natural ids: for a vault that holds nothing named by the old one."""
-        sealed = self._sealer(root, Purpose.VALUES).seal(natural.reveal(), bound_to=("natural key", self.vault_id))
+        sealed = self._sealer(root, Purpose.VALUES).seal(natural.reveal(), bound_to=self._place_of("natural key"))
         return msgspec.structs.replace(self, natural_key=sealed)._sealed(root)
 
     def _with_slot(
@@ -258,10 +320,16 @@ class VaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         kept = tuple(slot for slot in self.keyslots if stays(slot))
         return msgspec.structs.replace(self, keyslots=kept)
 
-    def _opens(self, slot: Keyslot, passphrase: Passphrase) -> bool:
-        if slot.argon2id is None:
-            return False
-        return self._open_slot(slot, _passphrase_key(slot, slot.argon2id, passphrase)) is not None
+    def opens(self, slot: Keyslot, secret: Passphrase) -> bool:
+        """Whether a passphrase or recovery phrase opens this slot. A passphrase costs one key derivation.
+
+        Raises InvalidInput for a misspelt recovery phrase, Tampered for an insane cost.
+        """
+        if slot.kind == "passphrase" and slot.argon2id is not None:
+            return self._open_slot(slot, _passphrase_key(slot, slot.argon2id, secret)) is not None
+        if slot.kind == "recovery" and looks_like_phrase(secret):
+            return self._open_slot(slot, phrase_key(secret, salt=slot.salt)) is not None
+        return False
 
     def _open_slot(self, slot: Keyslot, key: KeyEncryptionKey) -> RootKey | None:
         try:
@@ -272,6 +340,9 @@ class VaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def _place(self, slot: Keyslot) -> Place:
         cost = msgspec.json.encode(slot.argon2id)
         return ("keyslot", self.format, self.vault_id, slot.id, slot.kind, slot.generation, slot.salt, cost)
+
+    def _place_of(self, what: str) -> Place:
+        return (what, self.vault_id)
 
     def _sealed(self, root: RootKey) -> Self:
         bare = msgspec.structs.replace(self, seal=b"")
@@ -284,15 +355,29 @@ class VaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def verified(self, root: RootKey) -> Unlocked:
         """The keys below `root`, once the document's seal has shown that nobody else changed it. Raises Tampered."""
         bare = msgspec.structs.replace(self, seal=b"")
+        values = self._sealer(root, Purpose.VALUES)
+
+        def opened(sealed: bytes, what: str) -> bytes:
+            return values.open(sealed, bound_to=self._place_of(what)) if sealed else b""
+
         try:
             self._sealer(root, Purpose.VAULT_FILE).open(self.seal, bound_to=("vault.json", msgspec.json.encode(bare)))
-            natural = self._sealer(root, Purpose.VALUES).open(self.natural_key, bound_to=("natural key", self.vault_id))
+            natural = NaturalKey(values.open(self.natural_key, bound_to=self._place_of("natural key")))
+            chain, previous = opened(self.chain_key, "chain key"), opened(self.previous, "previous root key")
+            packed = opened(self.older_file_keys, "older file keys")
         except (Tampered, FormatTooNew):
             raise Tampered(
                 "vault.json was changed by something other than aico; the vault was not opened",
                 hint="restore vault.json from a backup",
             ) from None
-        return Unlocked(root, NaturalKey(natural))
+        return Unlocked(
+            self.generation,
+            root,
+            natural,
+            ChainKey(chain) if chain else root.for_audit_log(),
+            RootKey(previous) if previous else None,
+            _unpacked(packed),
+        )
 
 
 class _JustFormat(msgspec.Struct):
@@ -318,6 +403,13 @@ def _read_regular_file(path: Path) -> bytes:
 
 def _wrapper(key: KeyEncryptionKey, generation: int) -> Sealer:
     return Sealer({generation: ValueKey(key.reveal())})
+
+
+def _unpacked(packed: bytes) -> dict[int, ValueKey]:
+    """Keys by generation: 2 bytes and a key, for each."""
+    step = 2 + KEY_BYTES
+    parts = [packed[start : start + step] for start in range(0, len(packed), step)]
+    return {int.from_bytes(part[:2], "big"): ValueKey(part[2:]) for part in parts}
 
 
 def _keyring_key(secret: KeyEncryptionKey, salt: bytes) -> KeyEncryptionKey:

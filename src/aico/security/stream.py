@@ -55,6 +55,11 @@ def open_stream(source: BinaryIO, *, keys: dict[int, ValueKey], bound_to: Place)
         number, chunk = number + 1, following
 
 
+def stream_generation(source: BinaryIO) -> int:
+    """The key generation that the header at the place of `source` names; nothing is proved by it. Raises Tampered."""
+    return _generation(_read_whole(source, HEADER_BYTES))
+
+
 class SealedReader(io.RawIOBase):
     """A sealed stream, from where `source` stands to its end, read from any place.
 
@@ -141,14 +146,18 @@ class SealedWriter(io.RawIOBase):
         self._number += 1
 
 
-def _cipher_of(header: bytes, keys: dict[int, ValueKey], bound_to: Place) -> AESGCM:
+def _generation(header: bytes) -> int:
     if len(header) != HEADER_BYTES or not header.startswith(MAGIC):
         raise _tampered()
     if header[len(MAGIC)] > VERSION:
         raise FormatTooNew(
             f"a sealed stream has version {header[len(MAGIC)]}, this release reads up to {VERSION}", hint="update aico"
         )
-    key = keys.get(int.from_bytes(header[len(MAGIC) + 1 : len(MAGIC) + 3], "big"))
+    return int.from_bytes(header[len(MAGIC) + 1 : len(MAGIC) + 3], "big")
+
+
+def _cipher_of(header: bytes, keys: dict[int, ValueKey], bound_to: Place) -> AESGCM:
+    key = keys.get(_generation(header))
     if key is None:
         raise _tampered()
     return _cipher(key, header, bound_to)

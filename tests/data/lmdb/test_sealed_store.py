@@ -27,7 +27,12 @@ DAY_S = 86_400.0
 
 def opened(folder, *, limit=8 * MIB, clock=None, key=KEY):
     return SealedStore(
-        Path(folder), {1: key}, tables=(TABLE, "others"), clock=clock or FixedClock(), size_limit_bytes=limit
+        Path(folder),
+        lambda: {1: key},
+        newest=lambda: 1,
+        tables=(TABLE, "others"),
+        clock=clock or FixedClock(),
+        size_limit_bytes=limit,
     )
 
 

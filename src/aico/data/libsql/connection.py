@@ -46,6 +46,9 @@ T = TypeVar("T")
 _ROWS_AT_ONCE = 1000
 _ROWS_STREAMED = 100
 _PAGES_AT_ONCE = 2000
+_LOG_STEP_S = 0.05
+RESEAL_WAIT_S = 60.0
+"""How long `reseal` waits for those who read the database as it was before."""
 _LOG_WAIT_S = 2.0  # for readers of other processes that still use the log
 _READS = frozenset({"SELECT", "VALUES", "EXPLAIN"})
 _OUTSIDE_TRANSACTIONS = frozenset({"PRAGMA", "VACUUM"})
@@ -452,6 +455,32 @@ class EncryptedLibSQLConnection(LibSQLConnection):
             # Committed: from here on the new key opens the database. The old one is kept until the last page is moved.
             if self._empty_log():
                 self._keys.keep_newest()
+
+    def reseal(self, *, wait_s: float = RESEAL_WAIT_S) -> None:
+        """Seal every page anew under the newest of the keys, while others read; writers wait.
+
+        In one transaction through the log, which is then moved into the database and emptied. Nothing is done where
+        every page is under the newest key already. Needs as much free disk as the database is large. Raises Busy if a
+        reader keeps the log for longer than `wait_s` seconds: the pages are then sealed anew, and their older form
+        is still on the disk. Call it again.
+        """
+        assert self._vfs is not None
+        deadline, rewritten = time.monotonic() + wait_s, False
+        while True:
+            with self._usable(), self._writing.exclusive():
+                emptied = self._empty_log()
+                if emptied and self._vfs.generations_on_disk(self.db_path) == {self._keys.newest & 0xFF}:
+                    return
+                if emptied or not rewritten:
+                    self._writing.connection.execute("VACUUM")
+                    rewritten = True
+                    continue
+            if time.monotonic() > deadline:
+                raise Busy(
+                    f"{self.db_path.name} is being read; pages under the old key are still on the disk",
+                    hint="try again afterwards",
+                )
+            time.sleep(_LOG_STEP_S)
 
 
 def _run(connection: apsw.Connection, sql: str, parameters: Parameters) -> Result:

@@ -11,11 +11,9 @@ import apsw
 
 from aico.data.libsql.engine_errors import translated
 from aico.data.libsql.pages import TRAILER_BYTES, DatabaseKeys
-from aico.data.libsql.sealed_vfs import PAGE_SIZE, SealedVFS
+from aico.data.libsql.sealed_vfs import LOCK_BYTE, PAGE_SIZE, SealedVFS
 from aico.errors import Tampered
 
-_LOCK_BYTE = 1 << 30
-"""The page around it stays empty (SQLite file format, section 1.4)."""
 PAGE_OVERHEAD_BYTES = TRAILER_BYTES
 """How much shorter a page is here than in the file: its reserved bytes stay out."""
 
@@ -41,7 +39,7 @@ class PageCopy:
         except BaseException:
             self._vfs.unregister()
             raise
-        self._lock_page = _LOCK_BYTE // self.page_size + 1
+        self._lock_page = LOCK_BYTE // self.page_size + 1
 
     @property
     def page_count(self) -> int:

@@ -29,10 +29,19 @@ NotSealed = InvalidTag
 
 
 class DatabaseKeys:
-    """The keys of one database by key generation; new pages are sealed under the newest."""
+    """The keys of one database by key generation; new pages are sealed under the newest.
 
-    def __init__(self, by_generation: Mapping[int, DatabaseKey]) -> None:
+    `look_again` gives the keys as they are now, for a page of a generation that is not known here.
+    """
+
+    def __init__(
+        self,
+        by_generation: Mapping[int, DatabaseKey],
+        *,
+        look_again: Callable[[], Mapping[int, DatabaseKey]] | None = None,
+    ) -> None:
         self._keys = dict(by_generation)
+        self._look_again = look_again
         self.newest = max(self._keys)
         """The generation that seals new pages."""
 
@@ -54,8 +63,20 @@ class DatabaseKeys:
         """Forget all but the newest: nothing on disk is sealed under the others any more."""
         self._keys = {self.newest: self._keys[self.newest]}
 
+    def replace(self, by_generation: Mapping[int, DatabaseKey]) -> None:
+        """Know these keys and no others, and seal with the newest from now on. Any thread may call it."""
+        self._keys = dict(by_generation)
+        self.newest = max(self._keys)
+
     def find(self, low_byte: int) -> DatabaseKey | None:
         """The key whose generation ends in this byte; only two neighbouring generations ever live together."""
+        found = self._found(low_byte)
+        if found is None and self._look_again is not None:
+            self.replace(self._look_again())
+            found = self._found(low_byte)
+        return found
+
+    def _found(self, low_byte: int) -> DatabaseKey | None:
         return next((key for generation, key in self._keys.items() if generation & 0xFF == low_byte), None)
 
 

@@ -28,6 +28,8 @@ PAGE_SIZE = 4096
 """Bytes. One durable record costs least at 4 KiB (docs/decisions/0001)."""
 PAGE_SIZE_BITS = range(12, 17)  # 4 to 64 KiB: what the first byte of the salt may say
 WAL_HEADER, FRAME_HEADER = 32, 24
+LOCK_BYTE = 1 << 30
+"""The page that begins here is never written (SQLite file format, section 1.4)."""
 MAGIC, UNUSED = b"SQLite format 3\0", bytes(TRAILER_BYTES)
 TEMPORARY = (
     apsw.SQLITE_OPEN_TEMP_DB
@@ -73,11 +75,11 @@ class SealedVFS(apsw.VFS):
             super().xDelete(filename, syncdir)
 
     def generations_on_disk(self, database: Path) -> frozenset[int]:
-        """The generation bytes of all pages in the database file. Reads a few bytes of each; holds no lock."""
+        """The generation bytes of all pages in the database file. Reads a byte of each; holds no lock."""
         with _beside_sqlite(str(database)) as file:
             page_size = 1 << bytes(file.xRead(1, 0))[0]
-            ends = range(page_size, file.xFileSize() + 1, page_size)
-            return frozenset(bytes(file.xRead(1, end - 1 - SESSION_BYTES))[0] for end in ends)
+            starts = (start for start in range(0, file.xFileSize(), page_size) if start != LOCK_BYTE)
+            return frozenset(bytes(file.xRead(1, start + page_size - 1 - SESSION_BYTES))[0] for start in starts)
 
     def cipher(self, salt: bytes) -> PageCipher:
         """The cipher of the file that carries `salt`; raises PageTampered if no file of ours has such a salt."""

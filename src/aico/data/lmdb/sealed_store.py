@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,7 +10,7 @@ import lmdb
 
 from aico.clock import Clock
 from aico.data.lmdb.environment import Tables, hold, release
-from aico.errors import IntegrityError, StorageError
+from aico.errors import IntegrityError, StorageError, UnlockError
 from aico.security.envelope import Place, Sealer, canonical
 from aico.security.keys import ValueKey
 
@@ -87,13 +87,37 @@ class SealedStore:
     """
 
     def __init__(
-        self, folder: Path, keys: dict[int, ValueKey], *, tables: tuple[str, ...], clock: Clock, size_limit_bytes: int
+        self,
+        folder: Path,
+        keys: Callable[[], Mapping[int, ValueKey]],
+        *,
+        newest: Callable[[], int],
+        tables: tuple[str, ...],
+        clock: Clock,
+        size_limit_bytes: int,
     ) -> None:
-        self._sealer, self._clock, self._tables = Sealer(keys), clock, tables
-        self._names = keys[max(keys)].derive(b"names")
+        """`keys` gives the keys as they are now, and `newest` the number of the newest, at hardly any cost."""
+        self._keys, self._newest, self._clock, self._tables = keys, newest, clock, tables
+        self._sealer = Sealer(self._taken_in(), look_again=self._taken_in)
         self._process, self._closed = os.getpid(), False
         self._swept = dict.fromkeys(tables, b"")
         self._environment = hold(folder, self._sealer, tables=tables, size_limit_bytes=size_limit_bytes)
+
+    def begin_anew(self) -> None:
+        """Go on under the newest keys, with an empty file: nothing is left that older keys open. Raises StorageError."""
+        self._check_usable()
+        self.clear()
+        self.read(lambda _: None)  # so that nobody who has not heard of the keys makes the next file
+
+    def _taken_in(self) -> Mapping[int, ValueKey]:
+        """The keys as they are now; names are made with the newest from here on."""
+        try:
+            keys = self._keys()
+        except UnlockError as exc:
+            raise _too_new() from exc
+        self._generation = max(keys)
+        self._names = keys[self._generation].derive(b"names")
+        return keys
 
     def key(self, place: Place, sequence: int = 0) -> bytes:
         """24 bytes that stand for a place: the keyed BLAKE2b-128 of its name, then a sequence number."""
@@ -147,3 +171,13 @@ class SealedStore:
             )
         if self._closed:
             raise StorageError("the hot tier was closed; nothing was done", hint="open the vault again")
+        try:
+            outdated = self._newest() != self._generation
+        except UnlockError as exc:
+            raise _too_new() from exc
+        if outdated:
+            self._sealer.use(self._taken_in())
+
+
+def _too_new() -> StorageError:
+    return StorageError("the hot tier has newer keys than this process; the truth answers instead")
