@@ -15,6 +15,7 @@ BENCHMARKS = {
     "xquad": "Recall across languages: does a question find its paragraph?",
     "peers": "Beside mem0, Citadel, Chroma and LangGraph: speed, quality, weight, what can be read on the disk.",
     "storage": "The sealed store against SQLCipher and against SQLite in the clear.",
+    "storm": "Kills, crowds and single writes: what was acknowledged and is missing?",
     "writers": "Durable records from many processes and threads into one vault.",
 }
 

@@ -10,7 +10,13 @@ import select
 import signal
 import threading
 import time
+from collections import Counter
+from contextlib import suppress
+from functools import partial
 
+import aico
+from aico.errors import AicoError, Busy
+from aico.testing import PASSPHRASE, cheap_settings
 from tests.data.libsql.cases import sealed, text_of
 
 MONEY, ACCOUNTS = 1000, 8
@@ -194,6 +200,176 @@ def _open_with(path: str, key: bytes, pipe: int) -> None:
             answer = "whole" if whole else "WRONG"
     except Exception as exc:
         answer = type(exc).__name__
+    os.write(pipe, answer.encode() + b"\n")
+
+
+# A whole vault
+
+
+def vault_storm(folder: str, processes: int, kills: int, rotating: bool, seed: int) -> dict:
+    """`processes` write and read one vault for ever; one after another is killed and replaced; what was found.
+
+    With `rotating` one process more rotates the keys all the while, and is killed as well.
+    """
+    chance, storm = random.Random(seed), _Storm(folder)
+    in_fork(lambda _: open_cheaply(folder).close())
+    for who in range(processes + rotating):
+        storm.start(rotates=who == processes)
+    began, slowest = time.monotonic(), 0.0
+    for kill in range(1, kills + 1):
+        storm.listen(chance.uniform(0.0, 0.25))
+        storm.start(rotates=storm.kill(chance.randrange(len(storm.running))))
+        if kill % LOOK_EVERY == 0 or kill == kills:
+            looked = time.monotonic()
+            answer = in_fork(lambda pipe: _look(folder, storm.acknowledged, pipe))
+            slowest = max(slowest, time.monotonic() - looked)
+            if answer != "whole":
+                storm.end()
+                return {"wrong": answer, "kill": kill, **storm.told()}
+    storm.end()
+    answer = in_fork(lambda pipe: _look(folder, storm.acknowledged, pipe))
+    return {
+        "wrong": None if answer == "whole" else answer,
+        "kills": kills,
+        **storm.told(),
+        "took_s": round(time.monotonic() - began),
+        "slowest_look_s": round(slowest, 1),
+    }
+
+
+LOOK_EVERY = 100
+"""Kills between two looks for everything that was acknowledged."""
+
+
+class _Storm:
+    """Processes that tell what was acknowledged to them, or an error with a mark before it."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder, self.started = folder, 0
+        self.running: list[tuple[int, int, bool]] = []
+        self.acknowledged: set[str] = set()
+        self.rotations, self.reads, self.errors = 0, 0, Counter[str]()
+        self._rest: dict[int, bytes] = {}
+
+    def start(self, *, rotates: bool) -> None:
+        self.started += 1
+        work = partial(_rotate_for_ever, self.folder) if rotates else partial(_live, self.folder, self.started)
+        child, pipe = start_fork(work)
+        self.running.append((child, pipe, rotates))
+        self._rest[pipe] = b""
+
+    def listen(self, wait_s: float) -> None:
+        until = time.monotonic() + wait_s
+        while (left := until - time.monotonic()) > 0:
+            ready, _, _ = select.select([pipe for _, pipe, _ in self.running], [], [], left)
+            for pipe in ready:
+                if not self._take(pipe):
+                    time.sleep(0.01)  # it ended by itself, after telling why
+
+    def kill(self, number: int) -> bool:
+        """Whether it was the one that rotates."""
+        child, pipe, rotates = self.running.pop(number)
+        os.kill(child, signal.SIGKILL)
+        while self._take(pipe):
+            pass
+        os.close(pipe)
+        del self._rest[pipe]
+        os.waitpid(child, 0)
+        return rotates
+
+    def end(self) -> None:
+        while self.running:
+            self.kill(0)
+
+    def told(self) -> dict:
+        return {
+            "acknowledged": len(self.acknowledged),
+            "reads": self.reads,
+            "rotations": self.rotations,
+            "errors": dict(self.errors),
+        }
+
+    def _take(self, pipe: int) -> bool:
+        part = os.read(pipe, 1 << 16)
+        *lines, self._rest[pipe] = (self._rest[pipe] + part).split(b"\n")
+        for line in lines:
+            text = line.decode()
+            if text.startswith("+"):
+                self.acknowledged.add(text[1:])
+            elif text == "read":
+                self.reads += 1
+            elif text == "rotated":
+                self.rotations += 1
+            elif text:
+                self.errors[text] += 1
+        return bool(part)
+
+
+def open_cheaply(folder: str) -> aico.Vault:
+    """The storm's vault."""
+    return aico.open(folder, passphrase=PASSPHRASE, settings=cheap_settings())
+
+
+def _live(folder: str, number: int, pipe: int) -> None:
+    """What a companion does, until it is killed. Every acknowledged source id is told after the call came back."""
+    chance, count = random.Random(number), 0
+
+    def message() -> aico.Message:
+        nonlocal count
+        count += 1
+        source = number * 100_000 + count
+        return aico.Message(text_of(source), conversation=f"c{number % 8}", source_id=str(source))
+
+    def tell(*lines: str) -> None:
+        os.write(pipe, "".join(f"{line}\n" for line in lines).encode())
+
+    with open_cheaply(folder) as vault:
+        while True:
+            what, new = chance.random(), [message() for _ in range(chance.choice((1, 1, 1, 5, 40)))]
+            if len(new) == 1:
+                one = new[0]
+                vault.memory.record("mia", one.text, conversation=one.conversation, source_id=one.source_id)
+            else:
+                vault.memory.record_many("mia", new)
+            tell(*(f"+{one.source_id}" for one in new))
+            if what < 0.3:
+                last = vault.memory.recent("mia", new[-1].conversation, limit=200)
+                tell("read")
+                if not any(moment.source_id == new[-1].source_id for moment in last):
+                    tell("what was just recorded is not read")
+                if any(moment.text != text_of(int(moment.source_id)) for moment in last):
+                    tell("a wrong text was read")
+            elif what < 0.33:
+                vault.connection.clear_log()
+            elif what < 0.35:
+                vault.audit_log.append(aico.data.audit_log.Action.EXPORTED)
+
+
+def _rotate_for_ever(folder: str, pipe: int) -> None:
+    with open_cheaply(folder) as vault:
+        while True:
+            with suppress(Busy):  # somebody reads for long, or looks: the next call goes on
+                vault.keys.rotate(*([] if vault.keys.rotation_unfinished() else [PASSPHRASE]))
+                os.write(pipe, b"rotated\n")
+            time.sleep(0.2)
+
+
+def _look(folder: str, acknowledged: set[str], pipe: int) -> None:
+    """Whether everything that was acknowledged is there and nothing is wrong, as a vault opened afresh has it."""
+    with open_cheaply(folder) as vault:
+        with vault.connection.snapshot() as rows:
+            found = dict(map(tuple, rows("SELECT source_id, text FROM messages")))
+        wrong = [source for source, text in found.items() if text != text_of(int(source))]
+        intact = vault.audit_log.verify().intact
+        try:
+            vault.connection.verify()
+            answer = "whole"
+        except AicoError as exc:
+            answer = f"{type(exc).__name__}: {exc}"
+    if lost := acknowledged - found.keys():
+        answer = f"{len(lost)} acknowledged messages lost, such as {min(lost)}"
+    elif wrong or not intact:
+        answer = f"wrong texts {wrong[:3]}, audit log {'intact' if intact else 'broken'}"
     os.write(pipe, answer.encode() + b"\n")
 
 
