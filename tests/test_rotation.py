@@ -276,6 +276,22 @@ def test_who_has_it_open_goes_on_reading_writing_and_backing_up(folder):
     opened(folder, SECOND).close()
 
 
+def test_the_columns_begin_anew_under_the_new_keys(folder):
+    pytest.importorskip("duckdb", reason="analytics needs the extra aico[analytics]")
+    count = "SELECT count(*) FROM messages"
+    with opened(folder) as vault, opened(folder) as other:
+        assert other.analytics.sql("mia", count).rows == [(40,)]
+        vault.analytics.sql("mia", count)
+        vault.keys.rotate(PASSPHRASE)
+        other.memory.record("mia", "one more", conversation="c")
+        assert other.analytics.sql("mia", count).rows == vault.analytics.sql("mia", count).rows == [(41,)]
+        old = set((folder / "data" / "duckdb").glob("*.columns"))
+    with opened(folder) as vault:
+        vault.keys.rotate(PASSPHRASE)
+        assert vault.analytics.sql("mia", count).rows == [(41,)]
+    assert not old & set((folder / "data" / "duckdb").glob("*.columns"))
+
+
 def test_who_slept_through_two_rotations_goes_on(folder):
     with opened(folder) as vault, opened(folder) as sleeper:
         texts(sleeper)

@@ -265,7 +265,7 @@ class Vault:
                 feed=feed,
                 users=self.users,
                 folder=folder / DATA_FOLDER / COLUMNS,
-                keys={vault_file.generation: unlocked.root.for_purpose(Purpose.SNAPSHOTS)},
+                keys=partial(keys.for_purpose, Purpose.SNAPSHOTS),
                 memory_mib=settings.analytics_memory_mib,
             )
             self._closing.callback(columns.close)

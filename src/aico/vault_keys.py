@@ -1,6 +1,6 @@
 """The ways to unlock an open vault: add, change and remove them. The data is never touched."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -129,13 +129,14 @@ class VaultKeys:
         *secrets: str,
         remove: Collection[str] = (),
         file_purposes: Sequence[str] = ("default",),
+        on_phrase: Callable[[str], object] | None = None,
         on_progress: OnProgress | None = None,
     ) -> RotationReport:
         """Replace the root key, and seal everything in the folder anew, while other processes read and write.
 
         `secrets` are the passphrases that go on to open the vault, and the recovery phrase: where it is not given, a new
-        one is made. Each passphrase's keyslot that is left out is named in `remove` by its id. The keyring gets a new
-        secret by itself, and a session of `aico unlock` ends. Whoever wants to write waits while the pages are
+        one is made, which `on_phrase` gets as soon as it is good: what follows may fail, and nobody is told it again.
+        Each passphrase's keyslot that is left out is named in `remove` by its id. The keyring gets a new secret by itself, and a session of `aico unlock` ends. Whoever wants to write waits while the pages are
         rewritten; it needs as much free disk as the database is large.
 
         If it is interrupted the vault opens with the new secrets and nothing is lost; call it again, without secrets.
@@ -148,7 +149,8 @@ class VaultKeys:
         with self._rotation.alone():
             resumed = self.rotation_unfinished()
             begun = Begun() if resumed else self._rotation.begin([Passphrase(one) for one in secrets], remove=remove)
-            self._keys.look_again()
+            if begun.phrase is not None and on_phrase is not None:
+                on_phrase(begun.phrase.reveal())
             done = self._rotation.go_on(file_purposes=file_purposes, on_progress=tell)
             self._rotation.finish()
         return RotationReport(

@@ -187,6 +187,17 @@ def test_writers_lose_nothing_and_meet_no_error() -> None:
     assert_says_where_it_ran(report)
 
 
+def test_storm_loses_nothing_and_finds_no_lock_in_the_way() -> None:
+    sizes = ("--processes", "3", "--kills", "12", "--rotation-kills", "12", "--writers", "8", "--operations", "4000")
+    report = run_bench("storm", *sizes, "--part", "kills", "--part", "rotation", "--part", "writers")
+    assert report["wrong"] == []
+    kills, rotation, writers = (report["parts"][part] for part in ("kills", "rotation", "writers"))
+    assert (kills["kills"], rotation["kills"]) == (12, 12)
+    assert kills["errors"] == rotation["errors"] == writers["errors"] == {}
+    assert kills["acknowledged"] > 0
+    assert (writers["acknowledged"], writers["lost"], writers["integrity"]) == (4000, 0, "ok")
+
+
 def test_arrival_brings_everything_in_once_and_leaves_nothing_readable() -> None:
     report = run_bench("arrival", "--n", "400")
     assert (report["added"], report["repeated"], report["messages_after_resume"]) == (400, 0, 400)

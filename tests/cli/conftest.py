@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 from keyring.backend import KeyringBackend
 from keyring.backends import fail
+from keyring.errors import PasswordDeleteError
 
 from aico.cli import main
 
@@ -43,7 +44,8 @@ class FakeKeyring(KeyringBackend):
         self.kept[service, username] = password
 
     def delete_password(self, service: str, username: str) -> None:
-        del self.kept[service, username]
+        if self.kept.pop((service, username), None) is None:
+            raise PasswordDeleteError("not there")
 
 
 class Terminal:

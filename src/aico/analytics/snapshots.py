@@ -8,7 +8,7 @@ DuckDB never sees the file. A snapshot that is missing, damaged, of another pers
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,16 +33,19 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class Snapshots:
-    """The sealed files below one folder, each under a name that tells nobody whose it is."""
+    """The sealed files below one folder, each under a name that tells nobody whose it is.
 
-    def __init__(self, folder: Path, keys: dict[int, ValueKey]) -> None:
+    `keys` gives the keys as they are now: they may be rotated by another process.
+    """
+
+    def __init__(self, folder: Path, keys: Callable[[], Mapping[int, ValueKey]]) -> None:
         self._folder, self._keys = folder, keys
 
     def read(self, user_id: bytes) -> tuple[Head, dict[str, memoryview]] | None:
         """A person's snapshot, each table as it was given; None where there is none that opens, which is then deleted."""
         try:
             with self._path(user_id).open("rb") as file:
-                plain = memoryview(b"".join(open_stream(file, keys=self._keys, bound_to=_place(user_id))))
+                plain = memoryview(b"".join(open_stream(file, keys=dict(self._keys()), bound_to=_place(user_id))))
             at = 4 + int.from_bytes(plain[:4], "big")
             head = msgspec.json.decode(plain[4:at], type=Head)
         except FileNotFoundError:
@@ -66,7 +69,7 @@ class Snapshots:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
-                seal_stream(whole, file, keys=self._keys, bound_to=_place(user_id))
+                seal_stream(whole, file, keys=dict(self._keys()), bound_to=_place(user_id))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as exc:
@@ -88,7 +91,8 @@ class Snapshots:
         return self._path(user_id).exists()
 
     def _path(self, user_id: bytes) -> Path:
-        return self._folder / f"{self._keys[max(self._keys)].derive(b'name' + user_id)[:16].hex()}{SUFFIX}"
+        keys = self._keys()
+        return self._folder / f"{keys[max(keys)].derive(b'name' + user_id)[:16].hex()}{SUFFIX}"
 
 
 def _place(user_id: bytes) -> Place:

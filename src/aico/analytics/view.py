@@ -3,7 +3,7 @@
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, tzinfo
 from pathlib import Path
@@ -44,7 +44,7 @@ class ColumnView:
         feed: ChangeFeed,
         users: "UserService",
         folder: Path,
-        keys: dict[int, ValueKey],
+        keys: Callable[[], Mapping[int, ValueKey]],
         memory_mib: int,
     ) -> None:
         self._connection, self._feed, self._users = connection, feed, users

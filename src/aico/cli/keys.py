@@ -114,7 +114,13 @@ def rotate(call: Call, *, secrets_file: Path | None, removed: tuple[str, ...], p
     with opened(call.home, typed=typed) as vault:
         secrets, leaving = _for_rotation(vault, secrets_file, list(removed), typed)
         with stage_progress() as moves:
-            report = vault.keys.rotate(*secrets, remove=leaving, file_purposes=purposes, on_progress=moves)
+            report = vault.keys.rotate(
+                *secrets,
+                remove=leaving,
+                file_purposes=purposes,
+                on_phrase=None if call.as_json else show_phrase,
+                on_progress=moves,
+            )
     shown = asdict(report)
     if report.recovery_phrase is None:
         del shown["recovery_phrase"]
@@ -178,8 +184,6 @@ def _show_rotation(report: "RotationReport") -> None:
         say(f"{number_of(report.files_left, 'file')} left as before; name their purpose with --file-purpose.")
     say("Backups elsewhere open with the secrets of their day, and with the keys that you replaced: delete what")
     say("you do not need.")
-    if report.recovery_phrase is not None:
-        show_phrase(report.recovery_phrase)
 
 
 def _answer_with_slots(vault: "Vault", call: Call, tell: Callable[[], object], **more: str) -> None:

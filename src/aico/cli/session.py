@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from aico.cli._options import Call, common
-from aico.cli._show import answer, say
+from aico.cli._show import answer, number_of, say
 from aico.cli._unlock import opened
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
@@ -40,14 +40,17 @@ def unlock(call: Call, *, ttl_s: int) -> None:
     lock_vault(call.home)  # or a session would prolong itself for ever
     with opened(call.home) as vault:
         vault.keys.leave_unlocked(ttl_s)
-    shown = f"Unlocked for {ttl_s // 60} minutes." if ttl_s >= 120 else f"Unlocked for {ttl_s} seconds."
-    answer({"unlocked_for_s": ttl_s}, lambda: say(f"{shown} `aico lock` ends it."), as_json=call.as_json)
+    long = number_of(ttl_s // 60, "minute") if ttl_s >= 60 else number_of(ttl_s, "second")
+    answer({"unlocked_for_s": ttl_s}, lambda: say(f"Unlocked for {long}. `aico lock` ends it."), as_json=call.as_json)
 
 
 @click.command()
 @common
 def lock(call: Call) -> None:
-    """Lock what `aico unlock` left unlocked. A keyring slot stays: `aico keys remove` takes it away."""
+    """Lock what `aico unlock` left unlocked.
+
+    A keyring slot stays: `aico keys remove` takes it away.
+    """
     from aico.vault import lock_vault
 
     ended = lock_vault(call.home)
