@@ -12,6 +12,7 @@ import struct
 import unicodedata
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
@@ -35,6 +36,36 @@ def natural_key(folder: Path, secret: str) -> bytes:
     vault = json.loads((folder / "vault.json").read_bytes())
     values = hkdf(root_key(vault, secret), b"aico 1 sealed values")
     return opened(values, unbase64(vault["natural_key"]), "natural key", vault["vault_id"])
+
+
+def older_keys(folder: Path, secret: str) -> tuple[bytes, dict[int, bytes], bytes | None]:
+    """After a rotation: the key of the audit log's chain, the older keys of files, the older root key while there is one."""
+    vault = json.loads((folder / "vault.json").read_bytes())
+    values = hkdf(root_key(vault, secret), b"aico 1 sealed values")
+    chain = opened(values, unbase64(vault["chain_key"]), "chain key", vault["vault_id"])
+    files = opened(values, unbase64(vault["older_file_keys"]), "older file keys", vault["vault_id"])
+    before = vault.get("previous")
+    previous = opened(values, unbase64(before), "previous root key", vault["vault_id"]) if before else None
+    by_generation = {
+        int.from_bytes(files[at : at + 2], "big"): files[at + 2 : at + 34] for at in range(0, len(files), 34)
+    }
+    return chain, by_generation, previous
+
+
+def handed_over(secret_half: bytes, step: dict, before: bytes, vault_id: str, name: str) -> bytes:
+    """The root key after `before`, from one step of a handover and the private half of the process it is for."""
+    private, ephemeral = X25519PrivateKey.from_private_bytes(secret_half), unbase64(step["ephemeral"])
+    exchanged = private.exchange(X25519PublicKey.from_public_bytes(ephemeral))
+    salt = hkdf(before, b"aico 1 handover exchange")
+    key = hkdf(exchanged, b"aico 1 handover" + ephemeral + private.public_key().public_bytes_raw(), salt)
+    return opened(key, unbase64(step["sealed"]), "open", vault_id, name, "next", step["after"])
+
+
+def session_root_key(session: dict, secret: bytes, vault_id: str) -> bytes:
+    """The root key of a session of `aico unlock`, by the keyring's secret."""
+    key = hkdf(secret, b"aico 1 session unlock", unbase64(session["salt"]))
+    bound = [session[name] for name in ("generation", "at_us", "boot", "uptime_us", "ttl_s")]
+    return opened(key, unbase64(session["wrapped"]), "session", vault_id, *bound)
 
 
 def root_key(vault: dict, secret: str) -> bytes:
@@ -76,7 +107,8 @@ def check_seal(vault: dict, root: bytes) -> None:
 def opened(key: bytes, sealed: bytes, *place: str | bytes | int) -> bytes:
     """A sealed value: version 1, generation 2, nonce 12, ciphertext, tag 16; bound to its place."""
     version, generation = struct.unpack(">BH", sealed[:3])
-    assert (version, generation) == (1, 1)
+    assert version == 1
+    assert generation >= 1
     return AESGCM(key).decrypt(sealed[3:15], sealed[15:], sealed[:3] + encoded(*place))
 
 
@@ -172,7 +204,7 @@ def hot_tier_prefix(folder: Path, secret: str, *place: str | bytes | int) -> byt
 def opened_stream(key: bytes, stream: bytes, encoded_place: bytes) -> bytes:
     """A sealed stream: header of 11 bytes, salt of 32, then chunks under a counter with a flag on the last."""
     header, salt, body = stream[:11], stream[11:43], stream[43:]
-    assert header == b"AICOstrm\x01\x00\x01"
+    assert header[:9] == b"AICOstrm\x01"
     cipher = AESGCM(hkdf(key, b"aico 1 stream" + header + encoded_place, salt))
     chunks = [body[start : start + 65_552] for start in range(0, len(body), 65_552)]
     return b"".join(

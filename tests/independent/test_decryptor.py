@@ -3,10 +3,12 @@
 import ast
 import hashlib
 import io
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import keyring
 import msgspec
 import pytest
 
@@ -15,6 +17,7 @@ from aico.security.keys import ValueKey
 from aico.security.stream import seal_stream
 from aico.testing import PASSPHRASE, cheap_settings
 from tests.independent import decryptor
+from tests.security.test_keyring import MemoryKeyring
 
 TEXTS = ["I moved to Lisbon in May.", "Ich habe Äpfel gekauft.", "引っ越しました。", "x" * 10_000, "with \0 NUL"]
 
@@ -126,3 +129,44 @@ def test_a_backup_is_read_from_the_bytes_alone(vault, tmp_path):
         (one,) for one in ids
     ]
     database.close()
+
+
+def test_a_vault_with_rotated_keys_is_read_from_the_bytes_alone(tmp_path):
+    folder = tmp_path / "vault"
+    with aico.open(folder, passphrase=PASSPHRASE, settings=cheap_settings()) as open_vault:
+        for number in range(20):
+            open_vault.memory.record("mia", f"message {number}", conversation="c1")
+        root, announced = open_vault.keys._root.reveal(), open_vault.keys._keys._announcement
+        open_vault.keys.rotate(PASSPHRASE)
+        [step] = json.loads((announced.path.with_name(f"{announced.path.name}.next")).read_bytes())["steps"]
+        vault_id, private = open_vault.vault_id, announced._private.private_bytes_raw()
+        assert decryptor.handed_over(private, step, root, vault_id, announced.path.name) == (
+            open_vault.keys._root.reveal()
+        )
+    chain, files, previous = decryptor.older_keys(folder, PASSPHRASE)
+    assert (chain, previous) == (decryptor.hkdf(root, b"aico 1 audit log"), None)
+    assert files == {1: decryptor.hkdf(root, b"aico 1 sealed files")}
+    database = decryptor.open_vault(folder, PASSPHRASE)
+    found = database.execute("SELECT text FROM messages ORDER BY position").fetchall()
+    assert found == [(f"message {number}",) for number in range(20)]
+    *entry, seal = database.execute(
+        "SELECT id, at, action, user_id, subject_id, counts, seal FROM audit_log"
+    ).fetchone()
+    parts = [part for value in entry for part in (("missing",) if value is None else ("there", value))]
+    encoded = decryptor.encoded(bytes(32), *parts)
+    assert hashlib.blake2b(encoded, digest_size=32, key=chain, person=b"audit_log").digest() == seal
+    database.close()
+
+
+def test_a_session_is_read_from_the_bytes_alone(tmp_path):
+    before = keyring.get_keyring()
+    keyring.set_keyring(backend := MemoryKeyring())
+    folder = tmp_path / "vault"
+    try:
+        with aico.open(folder, passphrase=PASSPHRASE, settings=cheap_settings()) as open_vault:
+            open_vault.keys.leave_unlocked(60)
+            root, vault_id = open_vault.keys._root.reveal(), open_vault.vault_id
+    finally:
+        keyring.set_keyring(before)
+    secret = bytes.fromhex(backend.kept["aico", f"{vault_id}/session"])
+    assert decryptor.session_root_key(json.loads((folder / "session").read_bytes()), secret, vault_id) == root
