@@ -1,6 +1,7 @@
 """A vault whose root key is replaced: nothing is lost, everyone who has it open goes on, and the old key opens nothing."""
 
 import json
+import os
 import shutil
 import threading
 from datetime import timedelta
@@ -28,13 +29,14 @@ from aico.security.envelope import Sealer
 from aico.security.key_manager import AICOKeyManager
 from aico.security.keys import Purpose
 from aico.security.keyslots import VaultFile
-from aico.testing import PASSPHRASE, FixedClock, cheap_settings
+from aico.testing import PASSPHRASE, FixedClock, cheap_settings, temporary_vault
 from aico.vault import restore_vault
 from tests.children import run, started
-from tests.crash.test_disk import small_disk
+from tests.crash.test_disk import become_nobody, opened_by_a_stranger, public_folder, small_disk
 from tests.data.libsql.cases import files_of
 from tests.security.test_keyring import MemoryKeyring
 
+__all__ = ["public_folder"]  # a fixture
 SECOND = "of the second person"
 
 
@@ -325,6 +327,22 @@ def test_who_missed_the_handover_is_told_and_loses_nothing(folder):
         vault.connection.verify()
 
 
+def test_without_room_to_announce_itself_a_process_opens_and_must_open_again_after_a_rotation(folder):
+    (folder / "data" / "open").rmdir()
+    (folder / "data" / "open").touch()
+    with opened(folder) as other:
+        assert len(texts(other)) == 40
+        (folder / "data" / "open").unlink()
+        with opened(folder) as vault:
+            vault.keys.rotate(PASSPHRASE)
+            vault.memory.record("mia", "in the log when the other closes last", conversation="c")
+        with pytest.raises(KeysRotated):
+            other.memory.record("mia", "lost?", conversation="c")
+    with opened(folder) as vault:
+        assert texts(vault)[-1] == "in the log when the other closes last"
+        vault.connection.verify()
+
+
 def test_a_long_read_from_before_ends_as_it_began(folder):
     with opened(folder) as vault, opened(folder) as reader:
         with reader.connection.snapshot() as rows:
@@ -609,6 +627,66 @@ def test_on_a_full_disk_it_stops_and_goes_on_when_there_is_room(tmp_path):
         done = run(rotate_without_room, str(tmp_path / "vault"), 0 if mounted else 200_000)
     assert done.error is None, done
     assert done.value["errors"] in (["DiskFull"], ["StorageError"])
+
+
+def as_nobody(folder: str) -> dict:
+    """For a child: an ordinary user, whose folder cannot be written for a while; what is refused then."""
+    keyring.set_keyring(backend := MemoryKeyring())
+    with temporary_vault() as warm:  # everything is loaded while we still may
+        warm.memory.record("mia", "a first message", conversation="c")
+        warm.backups.create()
+        warm.memory.recent("mia", "c")
+        warm.keys.leave_unlocked(60)
+        warm.keys.add_keyring()
+        warm.keys.rotate(PASSPHRASE)
+    backend.kept.clear()
+    become_nobody(folder)
+    place, told = Path(folder) / "vault", {}
+    with opened(place) as vault:
+        vault.memory.record("mia", "a message to keep", conversation="c")
+        vault.keys.add_keyring()
+        kept, before = dict(backend.kept), (place / "vault.json").read_bytes()
+        for name in (".", "data/open"):
+            (place / name).chmod(0o500)
+            for what, work in {
+                "rotate": lambda: vault.keys.rotate(PASSPHRASE),
+                "unlock": lambda: vault.keys.leave_unlocked(60),
+            }.items():
+                try:
+                    work()
+                    vault.keys.lock()
+                    told[f"{what} {name}"] = "done"
+                except AicoError as exc:
+                    told[f"{what} {name}"] = type(exc).__name__
+                if told[f"{what} {name}"] != "done":
+                    assert (place / "vault.json").read_bytes() == before, "vault.json was changed"
+                    assert backend.kept == kept, "the keyring was changed"
+            (place / name).chmod(0o700)
+        assert not vault.keys.rotation_unfinished()
+        vault.keys.rotate(PASSPHRASE)
+        assert texts(vault) == ["a message to keep"]
+    opened(place, None).close()
+    return told
+
+
+def test_without_the_permission_nothing_changes(public_folder):
+    done = run(as_nobody, str(public_folder))
+    assert done.error is None, done
+    assert done.value == {
+        "rotate .": "StorageError",
+        "unlock .": "StorageError",
+        "rotate data/open": "StorageError",
+        "unlock data/open": "done",
+    }
+
+
+@pytest.mark.parametrize("part", ["session", "data/open"])
+def test_what_another_user_planted_is_refused(folder, part):
+    (folder / part).touch()
+    if os.geteuid() == 0:
+        os.chown(folder / part, 12345, 12345)
+    done = run(opened_by_a_stranger, str(folder))
+    assert done.error == "UnlockError", done
 
 
 def test_no_clock_matters_to_it(folder):

@@ -10,8 +10,10 @@ from aico.data.libsql.pages import DatabaseKeys
 from aico.data.libsql.registry import SchemaRegistry
 from aico.errors import InvalidInput, KeyslotMissing, UnlockError, storage_error
 from aico.files import locked_folder, sync_folder
+from aico.security import session_unlock
 from aico.security.keys import Passphrase
 from aico.security.keyslots import VaultFile
+from aico.security.live_keys import OPEN_FOLDER
 from aico.settings import CONFIG_FILE, Settings
 
 VAULT_FILE, DATA_FOLDER, DATABASE = "vault.json", "data", "aico.db"
@@ -20,7 +22,8 @@ UNFINISHED = ".new-"
 
 def check_ownership(folder: Path) -> None:
     """Raise UnlockError for what belongs to another user: it may be changed, or put back as it was, behind our back."""
-    for place in (folder, folder / VAULT_FILE, folder / DATA_FOLDER, folder / DATA_FOLDER / DATABASE):
+    data = folder / DATA_FOLDER
+    for place in (folder, folder / VAULT_FILE, folder / session_unlock.FILE, data, data / DATABASE, data / OPEN_FOLDER):
         if place.exists() and place.stat().st_uid != os.geteuid():
             raise UnlockError(
                 f"{place} belongs to another user; nothing was changed",

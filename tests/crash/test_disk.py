@@ -148,16 +148,21 @@ def public_folder():
     shutil.rmtree(folder)
 
 
-def as_nobody(folder: str, change: str) -> list[str]:
-    """For a child: make a vault as an ordinary user, change its permissions, try to open, record and read."""
-    with temporary_vault() as warm:  # everything is loaded while we still may
-        warm.memory.record("mia", "a first message", conversation="c1")
-        warm.memory.recall("mia", "message")
+def become_nobody(folder: str) -> None:
+    """An ordinary user from here on, to whom the folder belongs."""
     if os.geteuid() == 0:
         os.chown(folder, NOBODY, NOBODY)
         os.setgroups([])
         os.setgid(NOBODY)
         os.setuid(NOBODY)
+
+
+def as_nobody(folder: str, change: str) -> list[str]:
+    """For a child: make a vault as an ordinary user, change its permissions, try to open, record and read."""
+    with temporary_vault() as warm:  # everything is loaded while we still may
+        warm.memory.record("mia", "a first message", conversation="c1")
+        warm.memory.recall("mia", "message")
+    become_nobody(folder)
     vault_folder = Path(folder, "vault")
     with open_cheaply(vault_folder) as vault:
         vault.memory.record("mia", "a message to keep", conversation="c1")

@@ -7,9 +7,10 @@ is the newest, and the handover (`aico.security.handover`) has its root key.
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from aico.errors import AicoError, KeysRotated
+from aico.errors import AicoError, KeysRotated, StorageError
 from aico.files import locked_folder
 from aico.security.handover import Announcement
 from aico.security.keys import ChainKey, DatabaseKey, NaturalKey, Purpose, RootKey, ValueKey
@@ -26,7 +27,7 @@ class LiveKeys:
         """Unlock vault.json and announce that this process has it open.
 
         Both under one lock with whoever rotates, so that no handover goes by: if the file changed while it was being
-        unlocked, it is unlocked again. Raises what `unlock` does, NotFound, Tampered, FormatTooNew or StorageError.
+        unlocked, it is unlocked again. Raises what `unlock` does, NotFound, Tampered or FormatTooNew, and OSError.
         """
         self.vault_json, self.open_folder = vault_json, data_folder / OPEN_FOLDER
         self._lock = threading.RLock()
@@ -38,12 +39,15 @@ class LiveKeys:
                 self._seen = _identity(vault_json)
                 if VaultFile.read(vault_json) != vault_file:
                     continue
-                if data_folder.exists():
-                    generation, root = self._unlocked.generation, self._unlocked.root
-                    self._announcement = Announcement(
-                        self.open_folder, vault_id=vault_file.vault_id, generation=generation, root=root
-                    )
+                self._announce(vault_file.vault_id, data_folder)
                 return
+
+    def _announce(self, vault_id: str, data_folder: Path) -> None:
+        """Without room or permission it goes unannounced: after a rotation this process must open the vault again."""
+        generation, root = self._unlocked.generation, self._unlocked.root
+        if data_folder.exists():
+            with suppress(StorageError):
+                self._announcement = Announcement(self.open_folder, vault_id=vault_id, generation=generation, root=root)
 
     @property
     def unlocked(self) -> Unlocked:

@@ -46,7 +46,7 @@ def machine_now() -> Now:
     """What the machine's clocks say."""
     clock = time.CLOCK_BOOTTIME if sys.platform == "linux" else time.CLOCK_MONOTONIC
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         boot = ""
     return Now(time.time_ns() // 1000, boot, time.clock_gettime_ns(clock) // 1000)

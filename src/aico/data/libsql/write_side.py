@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ import apsw
 from aico.data.libsql.engine_errors import translated
 from aico.data.libsql.schema_watch import SchemaWatch
 from aico.data.libsql.turn import Turn
-from aico.errors import Busy, StorageError
+from aico.errors import Busy, KeysRotated, StorageError
 
 T = TypeVar("T")
 
@@ -130,13 +130,14 @@ class WriteSide:
 
     def close(self) -> None:
         """Close the connection once nobody writes; the last one out moves the log into the database."""
-        try:
-            with self.exclusive():
+        with suppress(KeysRotated):  # the log stays as it is, for those who have its keys
+            try:
+                with self.exclusive():
+                    self._closed = True
+                    self.connection.close()
+            except Busy:  # another process keeps the turn: it will move the log
                 self._closed = True
                 self.connection.close()
-        except Busy:  # another process keeps the turn: it will move the log
-            self._closed = True
-            self.connection.close()
         self._turn.close()
 
     def _check_open(self) -> None:
