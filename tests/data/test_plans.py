@@ -1,0 +1,36 @@
+"""How SQLite finds the rows of a person who has many: by their ids, or from the end of an index, never all of them."""
+
+import pytest
+
+from aico.testing import temporary_vault
+from bench.repositories import noted_statements
+
+MANY = 60
+CALLS = {
+    "a page of the album": lambda v, _: v.album.messages("mia", limit=MANY),
+    "messages by id": lambda v, ids: v.album.list_of("mia", ids),
+    "a page of facts": lambda v, _: v.facts.list("mia", limit=MANY),
+    "what recall brings": lambda v, _: v.memory.recall("mia", "tram", limit=MANY),
+}
+OF_ALL = (
+    "messages_of_user (user_id=?)",
+    "facts_of_user (user_id=?)",
+    "marks_of_user (user_id=?)",
+    "tags_of_user (user_id=?)",
+)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_many_ids_are_looked_up_and_not_sought_among_all_that_the_person_has(name):
+    with temporary_vault() as vault:
+        ids = [vault.memory.record("mia", f"tram {number}", conversation="c") for number in range(MANY)]
+        for number in range(MANY):
+            vault.memory.remember("mia", f"tram line {number}")
+        vault.memory.recall("mia", "tram")  # the index in memory is read in before
+        with noted_statements() as noted:
+            assert len(CALLS[name](vault, ids)) == MANY
+        by_id = [(sql, values) for sql, values in noted if " IN (?" in sql]
+        assert by_id
+        for sql, values in by_id:
+            plan = [row["detail"] for row in vault.connection.fetch_all(f"EXPLAIN QUERY PLAN {sql}", values)]
+            assert not [line for line in plan if line.endswith(OF_ALL) or line.startswith("SCAN m")], sql
