@@ -250,8 +250,8 @@ _LAST_ACTIVE = """WITH RECURSIVE active (id, at, seen) AS (
     SELECT * FROM (SELECT conversation_id, at, conversation_id FROM messages WHERE user_id = ?1
         ORDER BY at DESC, position DESC LIMIT 1)
     UNION ALL
-    SELECT m.conversation_id, m.at, CAST(a.seen || m.conversation_id AS BLOB) FROM active a JOIN messages m ON m.row_id = (
-        SELECT n.row_id FROM messages n WHERE n.user_id = ?1 AND n.at <= a.at AND instr(a.seen, n.conversation_id) = 0
+    SELECT m.conversation_id, m.at, CAST(active.seen || m.conversation_id AS BLOB) FROM active JOIN messages m ON m.row_id = (
+        SELECT n.row_id FROM messages n WHERE n.user_id = ?1 AND n.at <= active.at AND instr(active.seen, n.conversation_id) = 0
         ORDER BY n.at DESC, n.position DESC LIMIT 1)
     LIMIT ?2)
     SELECT id FROM active"""
