@@ -7,11 +7,8 @@ document numbers, and what is computed for it has one place each.
 """
 
 import numpy as np
-import numpy.typing as npt
 
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
+from aico.ai.memory.candidates import Candidates, Floats, Ints, Mask
 
 NEIGHBOUR_WEIGHTS = (0.5, 0.25)
 """How much of a neighbour's score a message borrows, one turn and two turns away (step 3)."""
@@ -40,8 +37,30 @@ MEANING_WEIGHT = 0.42
 MEANING_LENT = 0.5
 """How much of what words borrow from neighbours meaning borrows: a vector knows the turn before it already (step 3)."""
 
+_SATURATION = 0.9
+"""BM25's k1, as in `index.postings`."""
 _BLOCK = 64
 _NONE = -1
+
+
+def rank(found: Candidates) -> Floats:
+    """The score of each candidate, 0 to 1: falling with rank, comparable between questions (steps 2 to 6)."""
+    total = np.zeros(len(found), np.float32)
+    for word, idf in enumerate(found.idf.tolist()):
+        lent = (found.near_by_word[word] * found.lending).sum(axis=0)
+        total += word_worth(found.by_word[word] + lent, idf=idf)
+    total += episode_shares(found.bm25, found.episode)
+    total /= np.float32(found.idf.sum(dtype=np.float64) or 1)
+    if found.likeness is not None and found.near_likeness is not None:
+        lent = (meaning_shares(found.near_likeness) * found.lending).sum(axis=0)
+        total += meaning_worth(meaning_shares(found.likeness), lent)
+    total *= turn_factors(lengths=found.lengths, asks=found.asks, about=found.about, is_fact=found.is_fact)
+    return total / np.float32(
+        best_possible(
+            words=bool(len(found.idf)), meaning=found.likeness is not None, saturation=_SATURATION,
+            about_someone=bool(found.about.any()),
+        )
+    )  # fmt: skip
 
 
 def best(scores: Floats, count: int) -> Ints:

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from aico.ai.memory import ranking
+from aico.ai.memory.candidates import Candidates
 from aico.ai.memory.index.documents import EVERYTHING, DocumentTable, Filter, Scored
-from aico.ai.memory.index.postings import SATURATION, Floats, Ints, Mask, Scorer
+from aico.ai.memory.index.postings import Floats, Ints, Mask, Scorer
 from aico.ai.memory.index.query import Query, QueryReader
 from aico.ai.memory.index.vectors import Meaning, VectorTable
 
@@ -59,43 +60,52 @@ class Search:
 
     def hits(self, limit: int) -> list[Scored]:
         """The best of the pool, explained."""
-        scores = self._word_scores()
-        pool = self._pool(scores, max(limit, _CANDIDATES))
-        if not len(pool):
+        found = self.candidates(max(limit, _CANDIDATES))
+        if not len(found):
             return []
-        around, weights = ranking.neighbourhood(pool, self._state.links[0], self._state.links[1], self._allowed)
+        scores = ranking.rank(found)
+        best = self._table.order_by_score(found.documents, scores)[:limit]
+        return [self._explained(found, place, float(scores[place])) for place in best.tolist() if scores[place] > 0]
+
+    def candidates(self, count: int) -> Candidates:
+        """The `count` best by words and as many by meaning, with their neighbours, and what is known of each."""
+        scores = self._word_scores()
+        pool = self._pool(scores, count)
+        previous, following, episode = self._state.links
+        around, lending = ranking.neighbourhood(pool, previous, following, self._allowed)
         own, near = self._scores_by_word(pool, around)
-        total_idf = sum(found.idf for found in self._found)
-        total = np.zeros(len(pool), np.float32)
-        for word, found in enumerate(self._found):
-            total += ranking.word_worth(own[word] + (near[word] * weights).sum(axis=0), idf=found.idf)
-        total += ranking.episode_shares(scores[pool], self._state.links[2][pool])
-        total /= np.float32(total_idf or 1)
-        meant = self._meant(pool)
-        total += ranking.meaning_worth(meant, (self._meant(around) * weights).sum(axis=0))
-        about = self._about(pool)
-        total *= ranking.turn_factors(
-            lengths=self._table.column("length")[pool], asks=self._table.column("asks")[pool],
-            about=about, is_fact=self._table.column("is_fact")[pool],
-        )  # fmt: skip
-        possible = ranking.best_possible(
-            words=bool(self._found), meaning=self._likeness is not None, saturation=SATURATION,
-            about_someone=bool(about.any()),
-        )  # fmt: skip
-        return [
-            Scored(
-                id=self._table.id_of(pool[place]),
-                row=int(self._table.column("row")[pool[place]]),
-                kind=self._table.kind_of(pool[place]),
-                score=float(total[place]) / possible,
-                words=self._shown(own[:, place]),
-                neighbours=self._lenders(around[:, place], near[:, :, place] * weights[:, place]),
-                same_speaker=bool(about[place]),
-                meaning=float(meant[place]),
-            )
-            for place in self._table.order_by_score(pool, total)[:limit].tolist()
-            if total[place] > 0
-        ]
+        column = self._table.column
+        return Candidates(
+            documents=pool,
+            around=around,
+            lending=lending,
+            idf=np.array([found.idf for found in self._found], np.float32),
+            by_word=own,
+            near_by_word=near,
+            likeness=None if self._likeness is None else self._likeness[pool],
+            near_likeness=None if self._likeness is None else self._likeness[around],
+            bm25=scores[pool],
+            episode=episode[pool],
+            about=self._about(pool),
+            is_fact=column("is_fact")[pool],
+            asks=column("asks")[pool],
+            from_user=column("from_user")[pool],
+            lengths=column("length")[pool],
+            at_us=column("at")[pool],
+        )
+
+    def _explained(self, found: Candidates, place: int, score: float) -> Scored:
+        number = int(found.documents[place])
+        return Scored(
+            id=self._table.id_of(number),
+            row=int(self._table.column("row")[number]),
+            kind=self._table.kind_of(number),
+            score=score,
+            words=self._shown(found.by_word[:, place]),
+            neighbours=self._lenders(found.around[:, place], found.near_by_word[:, :, place] * found.lending[:, place]),
+            same_speaker=bool(found.about[place]),
+            meaning=0.0 if found.likeness is None else float(ranking.meaning_shares(found.likeness[place])),
+        )
 
     def _word_scores(self) -> Floats:
         """Each document's BM25; 0 where the filter does not let it through."""
@@ -127,12 +137,6 @@ class Search:
             seeds = np.concatenate([seeds, alike])
         previous, following, _ = self._state.links
         return ranking.widen(seeds, previous, following, self._allowed)
-
-    def _meant(self, documents: Ints) -> Floats:
-        """How much of the question's meaning each of some documents has, 0 to 1."""
-        if self._likeness is None:
-            return np.zeros(documents.shape, np.float32)
-        return ranking.meaning_shares(self._likeness[documents])
 
     def _about(self, pool: Ints) -> Mask:
         """Which of the pool were said by whom the question is about."""
