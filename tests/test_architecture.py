@@ -67,6 +67,7 @@ ONLY_IMPORTERS = {
     "onnxruntime": "aico.ai.embedding",
     "sentencepiece": "aico.ai.embedding",
     "fastembed": "aico.ai.embedding",
+    "faiss": "aico.ai.memory.index.codes",
 }
 NETWORK = {
     "socket",

@@ -59,7 +59,7 @@ def test_compaction_keeps_the_living_and_forgets_the_words_of_the_dead(
     alive = np.array(data.draw(st.lists(st.booleans(), min_size=len(documents), max_size=len(documents))), np.bool_)
     index = InvertedIndex()
     index.add_many(enumerate(documents))
-    index.compact(np.where(alive, np.cumsum(alive) - 1, -1).astype(np.int32))
+    index = InvertedIndex.of_parts(index.parts(np.where(alive, np.cumsum(alive) - 1, -1).astype(np.int32)))
     living = [words for words, lives in zip(documents, alive.tolist(), strict=True) if lives]
     for word in "abcdef":
         holders = [number for part in index.find(word) for number in part.documents.tolist()]

@@ -96,7 +96,8 @@ def test_rows_that_are_let_go_are_zeroed_and_filled_again() -> None:
     table.drop(0)
     table.add([2], fixed_point(direction(2)[None]))
     assert len(table) == 2
-    assert table.cosines(fixed_point(direction(2)), 4).tolist() == [NO_VECTOR, 0, 1, NO_VECTOR]
+    all_four = np.arange(4, dtype=np.int32)
+    assert table.cosines(fixed_point(direction(2)), all_four).tolist() == [NO_VECTOR, 0, 1, NO_VECTOR]
 
 
 @pytest.mark.parametrize("count", [1, 1023, 1025, 20_000])
@@ -106,7 +107,9 @@ def test_a_scan_of_any_size_tells_the_cosine(count: int) -> None:
     table = VectorTable()
     table.add(range(count), fixed_point(vectors))
     question = vectors[count // 2]
-    cosines = table.cosines(fixed_point(question), count)
+    documents, scanned = table.nearest(fixed_point(question), count, None)
+    cosines = table.cosines(fixed_point(question), np.arange(count, dtype=np.int32))
+    assert (cosines[documents] == scanned).all()
     assert np.abs(cosines - vectors @ question).max() < 1e-3
     whole = np.array(
         [int(row @ fixed_point(question).astype(np.int64)) for row in fixed_point(vectors[:50]).astype(np.int64)]

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aico.ai.memory.index.analysis import Reading
+from aico.ai.memory.index.parts import Parts, inside, packed_names, under, unpacked_names
 from aico.ai.memory.index.postings import Floats, Ints, Mask
 
 MESSAGE, FACT = "message", "fact"
@@ -98,6 +99,11 @@ class DocumentTable:
         self._conversations: _Numbers[bytes] = _Numbers()
         self._speakers: _Numbers[str] = _Numbers()
         self._languages: _Numbers[str] = _Numbers()
+        self._names: dict[str, _Numbers[Any]] = {
+            "conversation": self._conversations,
+            "speaker": self._speakers,
+            "language": self._languages,
+        }
 
     def append(self, documents: Sequence[Document], readings: Sequence[Reading]) -> None:
         """Add rows for documents and what was read in their texts."""
@@ -108,7 +114,8 @@ class DocumentTable:
                 self._conversations.number(entry.conversation), self._speakers.number(entry.speaker),
                 entry.believed_from_us if entry.kind == FACT else entry.at_us,
                 _STILL if entry.believed_until_us is None else entry.believed_until_us,
-                len(reading.terms), reading.asks, self._languages.number(reading.language), reading.certain, True,
+                len(reading.terms), reading.asks, self._languages.number(reading.language), reading.certain,
+                True, entry.believed_until_us is None,
             )
             for entry, reading in zip(documents, readings, strict=True)
         ]  # fmt: skip
@@ -127,6 +134,11 @@ class DocumentTable:
     def alive(self) -> Mask:
         """Which rows still stand for a document."""
         return self.column("alive")
+
+    @property
+    def current(self) -> Mask:
+        """The rows that a search without a filter may return: those alive, facts only as long as they are believed."""
+        return self.column("current")
 
     def id_of(self, number: int) -> bytes:
         """The 16-byte id of a row."""
@@ -186,7 +198,7 @@ class DocumentTable:
 
     def kill(self, number: int) -> None:
         """The row's document is gone."""
-        self._columns["alive"][number] = False
+        self._columns["alive"][number] = self._columns["current"][number] = False
         self._tally(number, number + 1, weight=-1)
 
     def _tally(self, first: int, end: int, *, weight: int) -> None:
@@ -201,21 +213,58 @@ class DocumentTable:
         for key in zip(languages, certain, strict=True):
             self._language_counts[key] += weight
 
-    def compact(self) -> Ints:
-        """Drop dead rows. Returns the new number of each old row, -1 for those dropped."""
-        alive = self.alive.copy()
-        renumbered = np.where(alive, np.cumsum(alive) - 1, -1).astype(np.int32)
-        self._columns = {name: self.column(name)[alive] for name in self._columns}
-        self.size = int(np.count_nonzero(alive))
-        self._columns["conversation"] = self._conversations.keep_only(self.column("conversation"))
-        self._columns["speaker"] = self._speakers.keep_only(self.column("speaker"))
-        self._speaker_counts = Counter(self.column("speaker").tolist())
-        return renumbered
+    def renumbering(self) -> Ints:
+        """The number that each row gets when the dead ones are dropped, -1 for these."""
+        alive = self.alive
+        return np.where(alive, np.cumsum(alive) - 1, -1).astype(np.int32)
+
+    def parts(self) -> Parts:
+        """The rows alive, and the names that occur in them."""
+        alive = self.alive
+        columns = {name: self.column(name)[alive] for name in self._columns}
+        names = {}
+        for name, numbers in self._names.items():
+            columns[name], kept = numbers.only(columns[name])
+            names[name] = packed_names([key.hex() if isinstance(key, bytes) else key for key in kept])
+        return under("column", columns) | under("names", names)
+
+    @classmethod
+    def of_parts(cls, parts: Parts) -> "DocumentTable":
+        """What `parts` gave."""
+        made = cls()
+        made._columns = inside("column", parts)
+        made.size = len(made._columns["row"])
+        names = {name: unpacked_names(packed) for name, packed in inside("names", parts).items()}
+        made._conversations.learn([bytes.fromhex(name) for name in names["conversation"]])
+        made._speakers.learn(names["speaker"])
+        made._languages.learn(names["language"])
+        made._tally_all()
+        return made
+
+    def copy_for_parts(self) -> "DocumentTable":
+        """A copy of all that `parts` reads: what comes later does not change it. Rows are only ever added or killed."""
+        copied = DocumentTable()
+        copied.size, copied._columns = self.size, {name: self.column(name) for name in self._columns}
+        copied._columns |= {name: self.column(name).copy() for name in ("alive", "current")}
+        for name, numbers in self._names.items():
+            copied._names[name].learn(numbers.names)
+        return copied
+
+    def _tally_all(self) -> None:
+        """Count rows that are all alive."""
+        self.alive_count, self.total_length = self.size, int(self.column("length").sum(dtype=np.int64))
+        counted = np.unique(self.column("speaker"), return_counts=True)
+        self._speaker_counts = Counter(dict(zip(*(part.tolist() for part in counted), strict=True)))
+        language = self.column("language").astype(np.int64) * 2 + self.column("certain")
+        keys, counts = (part.tolist() for part in np.unique(language, return_counts=True))
+        self._language_counts = Counter(
+            {(key >> 1, bool(key & 1)): count for key, count in zip(keys, counts, strict=True)}
+        )
 
     def _ensure_room(self, size: int) -> None:
         room = len(self._columns["row"])
         if size > room:
-            room = max(1024, size, room * 3 // 2)
+            room = max(1024, size, room + room // 8)
             for name, column in self._columns.items():
                 self._columns[name] = np.empty(room, column.dtype)
                 self._columns[name][: len(column)] = column
@@ -239,17 +288,21 @@ class _Numbers(Generic[Name]):
     def find(self, name: Name) -> int:
         return self._number.get(name, _UNKNOWN)
 
-    def keep_only(self, numbers: Ints) -> Ints:
-        """Forget the names that no longer occur among `numbers`; returns these as the others are numbered now."""
-        used = np.unique(numbers[numbers != _NO_NAME])
-        self.names = [self.names[number] for number in used.tolist()]
+    def learn(self, names: Sequence[Name]) -> None:
+        """Number these names from 0 on, in their order."""
+        self.names = list(names)
         self._number = {name: number for number, name in enumerate(self.names)}
-        return np.where(numbers == _NO_NAME, _NO_NAME, np.searchsorted(used, numbers)).astype(np.int32)
+
+    def only(self, numbers: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], list[Name]]:
+        """These numbers as they would be if only the names among them were known, and those names."""
+        used = np.unique(numbers[numbers != _NO_NAME])
+        anew = np.where(numbers == _NO_NAME, _NO_NAME, np.searchsorted(used, numbers)).astype(numbers.dtype)
+        return anew, [self.names[number] for number in used.tolist()]
 
 
 _COLUMNS: dict[str, type] = {
     "row": np.int64, "id_high": np.uint64, "id_low": np.uint64, "is_fact": np.bool_, "at": np.int64, "position": np.int64,
     "from_user": np.bool_, "conversation": np.int32, "speaker": np.int32, "believed_from": np.int64,
-    "believed_until": np.int64, "length": np.int32, "asks": np.bool_, "language": np.int16, "certain": np.bool_, "alive": np.bool_,
+    "believed_until": np.int64, "length": np.int32, "asks": np.bool_, "language": np.int16, "certain": np.bool_, "alive": np.bool_, "current": np.bool_,
 }  # fmt: skip
 """In the order of the values in `DocumentTable.append`."""

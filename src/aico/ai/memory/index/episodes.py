@@ -5,14 +5,15 @@ order is (at, position, id), whenever a message arrived: appending at the end li
 else marks the conversation, and it is linked anew before the next search.
 """
 
-from array import array
-
 import numpy as np
 
 from aico.ai.memory.index.documents import DocumentTable
+from aico.ai.memory.index.parts import Parts
 from aico.ai.memory.index.postings import Ints
 
 NOBODY = -1
+_MANY = 64
+"""From so many conversations on, all are linked anew at once: a sort of everything costs less than looking for each."""
 
 
 class Episodes:
@@ -26,7 +27,8 @@ class Episodes:
         self._episode = np.empty(0, np.int32)
         self._episode_count = 0
         self._linked = 0
-        self._members: dict[int, array[int]] = {}
+        self._last: dict[int, int] = {}
+        """The last message of conversations that something was appended to; of others it is looked for."""
         self._out_of_order: set[int] = set()
 
     def add(self, first: int, count: int) -> None:
@@ -37,64 +39,96 @@ class Episodes:
         self._episode[first:end] = np.arange(self._episode_count, self._episode_count + count)
         self._episode_count += count
         self._linked = end
-        conversations = self._table.column("conversation")[first:end].tolist()
-        for number, conversation in enumerate(conversations, first):
-            if conversation != NOBODY:
-                self._append(number, conversation, at_once=count == 1)
+        conversations = self._table.column("conversation")[first:end]
+        if count == 1 and conversations[0] != NOBODY:
+            self._append(first, int(conversations[0]))
+        elif count > 1:
+            touched = set(np.unique(conversations).tolist()) - {NOBODY}
+            self._out_of_order |= touched
+            for conversation in touched & self._last.keys():
+                del self._last[conversation]
 
-    def _append(self, number: int, conversation: int, *, at_once: bool) -> None:
-        members = self._members.get(conversation)
-        if members is None:
-            members = self._members[conversation] = array("i")
-        elif conversation not in self._out_of_order:
-            if at_once and self._follows(members[-1], number):
-                self._link(members[-1], number)
-            else:
-                self._out_of_order.add(conversation)
-        members.append(number)
+    def _append(self, number: int, conversation: int) -> None:
+        if conversation in self._out_of_order:
+            return
+        last = self._last.get(conversation)
+        if last is None:
+            *others, newest = self._in_order(conversation).tolist()
+            last = NOBODY if newest != number else others[-1] if others else number
+        if last == number or (last != NOBODY and self._follows(last, number)):
+            if last != number:
+                self._link(last, number)
+            self._last[conversation] = number
+        else:
+            self._last.pop(conversation, None)
+            self._out_of_order.add(conversation)
 
     def remove(self, number: int) -> None:
         """The row `number` has died."""
         conversation = int(self._table.column("conversation")[number])
         if conversation != NOBODY:
             self._out_of_order.add(conversation)
+            self._last.pop(conversation, None)
 
     def links(self) -> tuple[Ints, Ints, Ints]:
         """The previous and the following message of each row within its episode (-1: none), and its episode."""
+        if len(self._out_of_order) >= _MANY:
+            self._link_all()
         for conversation in self._out_of_order:
-            self._relink(conversation)
+            self._link_in_order(self._in_order(conversation))
         self._out_of_order.clear()
         return self._previous[: self._linked], self._following[: self._linked], self._episode[: self._linked]
 
     def rebuild(self) -> None:
         """Link every row of the table anew."""
-        size = self._table.size
-        self._previous = self._following = self._episode = np.empty(0, np.int32)
-        self._ensure_room(size)
+        self._linked = self._table.size
+        self._ensure_room(self._linked)
+        self._link_all()
+
+    def parts(self, renumbered: Ints) -> Parts:
+        """The links between rows that stay, as they are numbered then; those that get no number (-1) have none."""
+        kept = np.flatnonzero(renumbered >= 0)
+        previous, following, episode = (links[kept] for links in self.links())
+        anew = np.append(renumbered, NOBODY).astype(np.int32)  # so that -1 stays what it is
+        numbers, episodes = np.unique(episode, return_inverse=True)
+        return {
+            "previous": anew[previous],
+            "following": anew[following],
+            "episode": episodes.astype(np.int32),
+            "count": np.array([len(numbers)], np.int32),
+        }
+
+    @classmethod
+    def of_parts(cls, table: DocumentTable, parts: Parts, *, gap_us: int) -> "Episodes":
+        """What `parts` gave."""
+        made = cls(table, gap_us=gap_us)
+        made._previous, made._following, made._episode = (parts[name] for name in ("previous", "following", "episode"))
+        made._episode_count, made._linked = int(parts["count"][0]), len(made._previous)
+        return made
+
+    def _in_order(self, conversation: int) -> Ints:
+        """The living messages of a conversation in their order."""
+        column = self._table.column
+        numbers = np.flatnonzero((column("conversation") == conversation) & self._table.alive)
+        keys = tuple(column(name)[numbers] for name in ("id_low", "id_high", "position", "at"))
+        return numbers[np.lexsort(keys)].astype(np.int32)
+
+    def _link_all(self) -> None:
+        column, size = self._table.column, self._linked
         self._previous[:size] = self._following[:size] = NOBODY
         self._episode[:size] = np.arange(size)
-        self._episode_count, self._linked = size, size
-        conversations = self._table.column("conversation")
-        order = np.argsort(conversations, kind="stable").astype(np.int32)
-        starts = np.flatnonzero(np.diff(conversations[order], prepend=-2))
-        groups = np.split(order, starts[1:]) if size else []
-        self._members = {int(conversations[group[0]]): array("i", group.tobytes()) for group in groups}
-        self._members.pop(NOBODY, None)
-        self._out_of_order = set(self._members)
+        self._episode_count = size
+        self._last, self._out_of_order = {}, set()
+        numbers = np.flatnonzero((column("conversation") != NOBODY) & self._table.alive)
+        keys = tuple(column(name)[numbers] for name in ("id_low", "id_high", "position", "at", "conversation"))
+        self._link_in_order(numbers[np.lexsort(keys)].astype(np.int32))
 
-    def _relink(self, conversation: int) -> None:
-        numbers = np.frombuffer(self._members[conversation], np.int32)
-        numbers = numbers[self._table.alive[numbers]]
-        at, position, high, low = (
-            self._table.column(name)[numbers] for name in ("at", "position", "id_high", "id_low")
-        )
-        order = np.lexsort((low, high, position, at))
-        numbers, at = numbers[order], at[order]
+    def _link_in_order(self, numbers: Ints) -> None:
+        """Link messages, in order, of one conversation after the other."""
         if not len(numbers):
-            del self._members[conversation]
             return
-        self._members[conversation] = array("i", numbers.tobytes())
-        joined = np.diff(at) <= self._gap_us
+        at, conversation = self._table.column("at")[numbers], self._table.column("conversation")[numbers]
+        joined = (np.diff(at) <= self._gap_us) & (np.diff(conversation) == 0)
         self._previous[numbers] = np.concatenate([[NOBODY], np.where(joined, numbers[:-1], NOBODY)])
         self._following[numbers] = np.concatenate([np.where(joined, numbers[1:], NOBODY), [NOBODY]])
         episode = self._episode_count + np.concatenate([[0], np.cumsum(~joined)])
@@ -118,7 +152,7 @@ class Episodes:
     def _ensure_room(self, size: int) -> None:
         room = len(self._previous)
         if size > room:
-            more = np.empty(max(1024, size - room, room // 2), np.int32)
+            more = np.empty(max(1024, size - room, room // 8), np.int32)
             self._previous = np.concatenate([self._previous, more])
             self._following = np.concatenate([self._following, more])
             self._episode = np.concatenate([self._episode, more])

@@ -15,9 +15,12 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from aico.ai.memory.index.parts import Parts, packed_names, unpacked_names
+
 Ints: TypeAlias = npt.NDArray[np.int32]
 Floats: TypeAlias = npt.NDArray[np.float32]
 Mask: TypeAlias = npt.NDArray[np.bool_]
+Places: TypeAlias = npt.NDArray[np.int64]
 
 SATURATION = 0.9
 """BM25's k1: how soon a repeated word stops counting. Chosen on conversation turns, with `LENGTH_SHARE`."""
@@ -53,11 +56,14 @@ class _Numbering(dict[str, int]):
 class _Segment:
     """Postings of a run of documents, sorted by term, then document."""
 
-    def __init__(self, terms: Ints, documents: Ints, counts: npt.NDArray[np.uint8]) -> None:
+    def __init__(self, starts: Places, documents: Ints, counts: npt.NDArray[np.uint8]) -> None:
+        self.starts, self.documents, self.counts = starts, documents, counts
+
+    @classmethod
+    def of_sorted(cls, terms: Ints, documents: Ints, counts: npt.NDArray[np.uint8]) -> "_Segment":
+        """From the term of every posting, ascending."""
         term_count = int(terms[-1]) + 1 if len(terms) else 0
-        self.starts = np.searchsorted(terms, np.arange(term_count + 1))
-        self.documents = documents
-        self.counts = counts
+        return cls(np.searchsorted(terms, np.arange(term_count + 1)), documents, counts)
 
     def __len__(self) -> int:
         return len(self.documents)
@@ -67,10 +73,6 @@ class _Segment:
             return None
         first, last = self.starts[term], self.starts[term + 1]
         return Postings(self.documents[first:last], self.counts[first:last]) if last > first else None
-
-    def terms(self) -> Ints:
-        """The term of every posting."""
-        return np.repeat(np.arange(len(self.starts) - 1, dtype=np.int32), np.diff(self.starts))
 
 
 class InvertedIndex:
@@ -104,7 +106,7 @@ class InvertedIndex:
             flat.extend([term << _TERM_SHIFT | document for term in map(number, terms)])
         keys, counts = np.unique(np.frombuffer(flat, np.int64), return_counts=True)
         terms_of, documents_of = (keys >> _TERM_SHIFT).astype(np.int32), keys.astype(np.int32)
-        self._push(_Segment(terms_of, documents_of, np.minimum(counts, _MAX_COUNT).astype(np.uint8)))
+        self._push(_Segment.of_sorted(terms_of, documents_of, np.minimum(counts, _MAX_COUNT).astype(np.uint8)))
 
     def find(self, term: str) -> list[Postings]:
         """Where a term occurs: parts in ascending order of documents, dead ones included."""
@@ -120,27 +122,55 @@ class InvertedIndex:
         """Where any of some terms occurs; a document that holds several is in several parts."""
         return [part for term in terms for part in self.find(term)]
 
-    def compact(self, renumbered: Ints) -> None:
-        """Drop dead documents (-1 in `renumbered`) and renumber the others; terms none of them holds are forgotten."""
-        self._settle_recent()
-        merged = self._segments[0] if self._segments else _Segment(*_NOTHING)
-        for segment in self._segments[1:]:
+    def parts(self, renumbered: Ints | None = None) -> Parts:
+        """All postings in one segment, with the names of their terms. With `renumbered` dead documents (-1) are dropped,
+        the others get their new numbers, and terms that none of them holds are forgotten."""
+        merged = _Segment(*_NOTHING)
+        for segment in [*self._segments, *self._recent_segments()]:
             merged = _joined(merged, segment)
-        documents = renumbered[merged.documents]
-        alive = documents >= 0
-        held, terms = np.unique(merged.terms()[alive], return_inverse=True)
-        names = list(self._numbering)
-        self._numbering = _Numbering({names[old]: new for new, old in enumerate(held.tolist())})
-        self._segments = [_Segment(terms.astype(np.int32), documents[alive], merged.counts[alive])]
+        starts, documents, counts, names = merged.starts, merged.documents, merged.counts, list(self._numbering)
+        if renumbered is not None:
+            documents = renumbered[merged.documents]
+            alive = documents >= 0
+            before = np.concatenate([[0], np.cumsum(alive)])  # how many postings stay before each place
+            of_term = np.diff(before[starts])
+            held = np.flatnonzero(of_term)
+            names = [names[number] for number in held.tolist()]
+            starts = np.concatenate([[0], np.cumsum(of_term[held])])
+            documents, counts = documents[alive], counts[alive]
+        return {"terms": packed_names(names), "starts": starts, "documents": documents, "counts": counts}
+
+    @classmethod
+    def of_parts(cls, parts: Parts) -> "InvertedIndex":
+        """What `parts` gave."""
+        made = cls()
+        names = unpacked_names(parts["terms"])
+        made._numbering = _Numbering(zip(names, range(len(names)), strict=True))
+        segment = _Segment(parts["starts"], parts["documents"], parts["counts"])
+        made._segments = [segment] if len(segment) else []
+        return made
+
+    def copy_for_parts(self) -> "InvertedIndex":
+        """A copy of all that `parts` reads: what comes later does not change it."""
+        copied = InvertedIndex()
+        copied._numbering = _Numbering(self._numbering)
+        copied._segments = [*self._segments, *self._recent_segments()]
+        return copied
 
     def _settle_recent(self) -> None:
-        if self._recent:
-            numbers = sorted(self._recent)
-            entries = [self._recent[number] for number in numbers]
-            postings = _unpacked(entries)
-            terms = np.repeat(np.array(numbers, np.int32), [len(entry) for entry in entries])
-            self._push(_Segment(terms, postings.documents, postings.counts))
+        for segment in self._recent_segments():
+            self._push(segment)
         self._recent, self._recent_documents = {}, 0
+
+    def _recent_segments(self) -> "list[_Segment]":
+        """The newest documents as a segment, if there are any."""
+        if not self._recent:
+            return []
+        numbers = sorted(self._recent)
+        entries = [self._recent[number] for number in numbers]
+        postings = _unpacked(entries)
+        terms = np.repeat(np.array(numbers, np.int32), [len(entry) for entry in entries])
+        return [_Segment.of_sorted(terms, postings.documents, postings.counts)]
 
     def _push(self, segment: _Segment) -> None:
         """Keep segments few: sizes fall by `_SEGMENT_GROWTH` or more, so each posting moves a few times only."""
@@ -149,7 +179,7 @@ class InvertedIndex:
         self._segments.append(segment)
 
 
-_NOTHING = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.uint8))
+_NOTHING = (np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.uint8))
 
 
 def _unpacked(entries: "list[array[int]]") -> Postings:
@@ -159,11 +189,22 @@ def _unpacked(entries: "list[array[int]]") -> Postings:
 
 
 def _joined(older: _Segment, newer: _Segment) -> _Segment:
-    """Both in one; every document of `newer` has a higher number, so a stable sort by term is enough."""
-    terms = np.concatenate([older.terms(), newer.terms()])
-    order = np.argsort(terms, kind="stable")
-    documents = np.concatenate([older.documents, newer.documents])[order]
-    return _Segment(terms[order], documents, np.concatenate([older.counts, newer.counts])[order])
+    """Both in one. Every document of `newer` has a higher number, so within a term its postings follow the older ones."""
+    if not len(older) or not len(newer):
+        return older if len(older) else newer
+    term_count = max(len(older.starts), len(newer.starts)) - 1
+    old, new = (_up_to(segment.starts, term_count) for segment in (older, newer))
+    at_old = np.arange(len(older)) + np.repeat(new[:-1], np.diff(old))
+    at_new = np.arange(len(newer)) + np.repeat(old[1:], np.diff(new))
+    documents, counts = np.empty(len(older) + len(newer), np.int32), np.empty(len(older) + len(newer), np.uint8)
+    documents[at_old], documents[at_new] = older.documents, newer.documents
+    counts[at_old], counts[at_new] = older.counts, newer.counts
+    return _Segment(old + new, documents, counts)
+
+
+def _up_to(starts: Places, term_count: int) -> Places:
+    """The starts of so many terms: those that a segment does not have begin and end at its end."""
+    return np.concatenate([starts, np.full(term_count + 1 - len(starts), starts[-1])])
 
 
 class Scorer:
@@ -182,8 +223,9 @@ class Scorer:
         self._alive_count = alive_count
         self._all_alive = alive_count == len(alive)
         average = total_length / alive_count if total_length else 1.0
-        of_length, of_all = SATURATION * LENGTH_SHARE / average, SATURATION * (1 - LENGTH_SHARE)
-        self._norms = lengths.astype(np.float32) * np.float32(of_length) + np.float32(of_all)
+        self._lengths = lengths
+        self._of_length = np.float32(SATURATION * LENGTH_SHARE / average)
+        self._of_all = np.float32(SATURATION * (1 - LENGTH_SHARE))
 
     def weigh(self, terms: Iterable[str]) -> "Found":
         """Where a word occurs, under any of its terms, and what it is worth to each document there.
@@ -197,7 +239,9 @@ class Scorer:
 
     def _worths(self, part: Postings, idf: float) -> Floats:
         counts = part.counts.astype(np.float32)
-        norms: Floats = self._norms[part.documents]
+        norms: Floats = self._lengths[part.documents].astype(np.float32)
+        norms *= self._of_length
+        norms += self._of_all
         norms += counts
         np.divide(counts, norms, out=norms)
         norms *= np.float32(idf * (SATURATION + 1))
@@ -219,7 +263,10 @@ class Found:
         for documents, worths in self.parts:
             scores[documents] += worths
 
-    def clear_in(self, scores: Floats) -> None:
-        """Set the places of documents that hold the word to 0."""
-        for documents, _ in self.parts:
-            scores[documents] = 0
+    def at(self, wanted: Mask, place_of: Ints, count: int) -> Floats:
+        """The word's worth to `count` documents: those marked in `wanted`, each at the place that `place_of` tells."""
+        worths_of = np.zeros(count, np.float32)
+        for documents, worths in self.parts:
+            hits = np.flatnonzero(wanted[documents])
+            worths_of[place_of[documents[hits]]] += worths[hits]
+        return worths_of

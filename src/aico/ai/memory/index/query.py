@@ -6,13 +6,13 @@ language that share a stem with it. The terms of one word count as one word when
 """
 
 import re
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from aico.ai.memory.index.analysis import Analyzer, default_language, detect_language
 from aico.ai.memory.index.languages import Language, language
 from aico.ai.memory.index.scripts import fold_accents, fold_case, is_cut_up, normalise, pieces, words_with_places
+from aico.ai.memory.index.uncertain import UncertainWords
 
 _NUMBERED_MONTH = re.compile(r"(?<!\d)(1[0-2]|0?[1-9])\s?[月월]")
 _ISO_DATE = re.compile(r"(?<!\d)(\d{4})-(1[0-2]|0?[1-9])-(3[01]|[12]\d|0?[1-9])(?!\d)")
@@ -52,46 +52,6 @@ class Query:
             else:
                 joined.append((word.run, end, word.written))
         return tuple(dict.fromkeys(text for _, _, text in joined))
-
-
-class UncertainWords:
-    """The words of messages whose language is not certain, findable by their stem in any language.
-
-    Such a message is indexed by the default language of its script. "Katzen" alone is then no German
-    word; `akin` finds it for a German stem. Counts make it forget a word with its last message.
-    """
-
-    def __init__(self, analyzer: Analyzer) -> None:
-        self._analyzer = analyzer
-        self._count: Counter[str] = Counter()
-        self._by_stem: dict[str, dict[str, set[str]]] = {}
-
-    def add(self, words: Iterable[str]) -> None:
-        for word in words:
-            self._count[word] += 1
-            if self._count[word] == 1:
-                for code, by_stem in self._by_stem.items():
-                    by_stem.setdefault(self._analyzer.term(word, code), set()).add(word)
-
-    def remove(self, words: Iterable[str]) -> None:
-        for word in words:
-            self._count[word] -= 1
-            if self._count[word] == 0:
-                del self._count[word]
-                for code, by_stem in self._by_stem.items():
-                    stem = self._analyzer.term(word, code)
-                    by_stem[stem].discard(word)
-                    if not by_stem[stem]:
-                        del by_stem[stem]
-
-    def akin(self, stem: str, code: str) -> Iterator[str]:
-        """The terms under which words with this stem in language `code` are indexed."""
-        if code not in self._by_stem:
-            by_stem = self._by_stem[code] = {}
-            for word in self._count:
-                by_stem.setdefault(self._analyzer.term(word, code), set()).add(word)
-        for word in self._by_stem[code].get(stem, ()):
-            yield self._analyzer.term(word, default_language(word))
 
 
 @dataclass(frozen=True, slots=True)

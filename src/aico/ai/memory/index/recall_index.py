@@ -5,7 +5,8 @@ holds, not on how they came: adding in another order, editing and removing lead 
 """
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 
 import numpy as np
@@ -14,10 +15,13 @@ import numpy.typing as npt
 from aico.ai.memory.index.analysis import Analyzer, date_terms, said_terms
 from aico.ai.memory.index.documents import EVERYTHING, Document, DocumentTable, Filter, Scored
 from aico.ai.memory.index.episodes import Episodes
+from aico.ai.memory.index.ids import NumbersById
 from aico.ai.memory.index.languages import language
 from aico.ai.memory.index.postings import InvertedIndex, Scorer
-from aico.ai.memory.index.query import QueryReader, UncertainWords
-from aico.ai.memory.index.search import IndexState, Search
+from aico.ai.memory.index.query import Query, QueryReader
+from aico.ai.memory.index.search import IndexState, Question, Search
+from aico.ai.memory.index.sharing import SharedLock
+from aico.ai.memory.index.uncertain import UncertainWords
 from aico.ai.memory.index.vectors import Meaning, VectorTable, fixed_point
 
 _MANY = 500
@@ -31,33 +35,36 @@ _COMPACT_FROM = 1_000
 class RecallIndex:
     """Finds messages and facts by their words, and by their vectors as far as it has them.
 
-    Thread rule: any thread may call any method; one lock inside. A search sees every `add` and `remove`
-    that returned before it began.
+    Thread rule: any thread may call any method. Searches run side by side; a change waits for those that began before
+    it. A search sees every `add` and `remove` that returned before it began.
     """
 
     def __init__(self, *, episode_gap_s: int = 10_800) -> None:
-        self._lock = threading.Lock()
-        self._number_of: dict[bytes, int] = {}
+        self._lock = SharedLock()
+        self._reading = threading.Lock()
+        """Around what remembers words while it reads a question, inside the other."""
+        self._gap_us = episode_gap_s * 1_000_000
         self._table = DocumentTable()
+        self._numbers = NumbersById(self._table)
         self._inverted = InvertedIndex()
-        self._episodes = Episodes(self._table, gap_us=episode_gap_s * 1_000_000)
+        self._episodes = Episodes(self._table, gap_us=self._gap_us)
         self._analyzer = Analyzer()
         self._uncertain = UncertainWords(self._analyzer)
-        self._uncertain_of: dict[int, tuple[str, ...]] = {}
         self._vectors = VectorTable()
         self._state: IndexState | None = None
 
     def __len__(self) -> int:
-        return len(self._number_of)
+        return self._table.alive_count
 
     def __contains__(self, document: object) -> bool:
-        return document in self._number_of
+        with self._lock.shared:
+            return isinstance(document, bytes) and self._numbers.find(document) is not None
 
     def add(self, documents: Iterable[Document]) -> None:
         """Take in documents; one whose id is there already replaces it. Bulk is several times faster a document."""
         arriving = iter(documents)
         while chunk := list(islice(arriving, _CHUNK)):
-            with self._lock:
+            with self._lock.alone:
                 self._take_in(list({entry.id: entry for entry in chunk}.values()))
 
     def remove(self, ids: Iterable[bytes]) -> None:
@@ -66,7 +73,7 @@ class RecallIndex:
         Their words stay in memory, unreachable, until dead documents are dropped together.
         """
         leaving = list(ids)
-        with self._lock:
+        with self._lock.alone:
             for document in leaving:
                 self._let_go(document)
             self._compact_when_worth_it()
@@ -78,24 +85,52 @@ class RecallIndex:
         says drops them.
         """
         rows = fixed_point(vectors)
-        with self._lock:
-            known = [place for place, document in enumerate(ids) if document in self._number_of]
-            self._vectors.add([self._number_of[ids[place]] for place in known], rows[known])
+        with self._lock.alone:
+            numbers = [self._numbers.find(document) for document in ids]
+            known = [place for place, number in enumerate(numbers) if number is not None]
+            self._vectors.add([number for number in numbers if number is not None], rows[known])
 
     def drop_vectors(self, ids: Iterable[bytes] | None = None) -> None:
         """Let go of the vectors of some documents, or of all; the documents are then found by their words."""
-        with self._lock:
-            if ids is None:
+        leaving = None if ids is None else list(ids)
+        with self._lock.alone:
+            if leaving is None:
                 self._vectors = VectorTable()
-            else:
-                for document in ids:
-                    if document in self._number_of:
-                        self._vectors.drop(self._number_of[document])
+                return
+            for document in leaving:
+                if (number := self._numbers.find(document)) is not None:
+                    self._vectors.drop(number)
 
     @property
     def vector_count(self) -> int:
         """How many vectors it has."""
         return len(self._vectors)
+
+    @property
+    def coded_count(self) -> int:
+        """How many rows of vectors are found by their codes; the others are all compared."""
+        return self._vectors.coded
+
+    def worth_coding(self) -> bool:
+        """Whether `code_vectors` has something to do."""
+        return self._vectors.worth_coding()
+
+    def code_vectors(self) -> None:
+        """Code the vectors that have come, when they are many: takes seconds for 100,000. Searches and changes go on.
+
+        One thread at a time. Without the extra `embed` all vectors are compared each time.
+        """
+        with self._lock.alone:
+            vectors = self._vectors
+            work = vectors.coding()
+        if work is None:
+            return
+        codes = None
+        try:
+            codes = work.run()
+        finally:
+            with self._lock.alone:
+                vectors.take_codes(work, codes)
 
     def search(
         self, query: str, *, limit: int = 10, where: Filter = EVERYTHING, meaning: Meaning | None = None
@@ -104,10 +139,11 @@ class RecallIndex:
 
         None when no word of the question is found and nothing is like it (`ranking.LIKE_FROM`).
         """
-        with self._lock:
-            state = self._ensure_state()
-            asked = state.reader.read(query)
-            found = Search(self._table, state, asked, where, vectors=self._vectors, meaning=meaning)
+        with self._ready() as state:
+            with self._reading:
+                asked = state.reader.read(query)
+                question = Question(asked, state.speakers_named(asked), meaning if len(self._vectors) else None)
+            found = Search(self._table, state, self._vectors, question, where)
             return found.hits(limit) if limit > 0 else []
 
     def containing_all(self, text: str, where: Filter = EVERYTHING) -> list[bytes]:
@@ -117,9 +153,8 @@ class RecallIndex:
         believed are contained too unless `where.as_of_us` is given. A text without content words is
         contained nowhere; `content_words` tells.
         """
-        with self._lock:
-            state = self._ensure_state()
-            asked = state.reader.read(text)
+        with self._ready() as state:
+            asked = self._read(state, text)
             if not asked.content:
                 return []
             held = self._table.matching(where, believed_only=False)
@@ -134,13 +169,12 @@ class RecallIndex:
 
     def holds_all(self, text: str) -> Callable[[str], bool]:
         """Whether another text, which need not be in the index, holds every content word of `text`: as `containing_all`."""
-        with self._lock:
-            reader = self._ensure_state().reader
-            asked = reader.read(text)
+        with self._ready() as state:
+            reader, asked = state.reader, self._read(state, text)
         wanted = [said_terms(word.terms) for word in asked.words]
 
         def holds(candidate: str) -> bool:
-            with self._lock:
+            with self._lock.shared, self._reading:
                 held = reader.terms_of(candidate)
             return asked.content and not any(held.isdisjoint(terms) for terms in wanted)
 
@@ -148,18 +182,21 @@ class RecallIndex:
 
     def content_words(self, text: str) -> tuple[str, ...]:
         """The words of `text` that are not function words, as it writes them; empty when it has none."""
-        with self._lock:
-            asked = self._ensure_state().reader.read(text)
+        with self._ready() as state:
+            asked = self._read(state, text)
             return asked.shown(range(len(asked.words))) if asked.content else ()
+
+    def _read(self, state: IndexState, text: str) -> Query:
+        with self._reading:
+            return state.reader.read(text)
 
     def _take_in(self, documents: Sequence[Document]) -> None:
         readings = [self._analyzer.read(entry.text) for entry in documents]
         first = self._table.size
         self._table.append(documents, readings)  # the last step that can refuse a document; nothing is changed then
+        self._vectors.reserve(self._table.size)
         for number, entry in enumerate(documents, first):
-            if entry.id in self._number_of:
-                self._vectors.move(self._number_of[entry.id], number)
-            self._let_go(entry.id)
+            self._let_go(entry.id, to=number)
         all_terms = (
             [
                 *reading.terms,
@@ -175,52 +212,71 @@ class RecallIndex:
                 self._inverted.add(number, terms)
         self._episodes.add(first, len(documents))
         for number, (entry, reading) in enumerate(zip(documents, readings, strict=True), first):
-            self._number_of[entry.id] = number
-            if reading.uncertain_words:
-                self._uncertain_of[number] = reading.uncertain_words
-                self._uncertain.add(reading.uncertain_words)
+            self._numbers.put(entry.id, number)
+            self._uncertain.add(reading.uncertain_words)
+        self._numbers.settle()
         self._state = None
         self._compact_when_worth_it()
 
     def _name_terms(self, speaker: str | None, code: str) -> Sequence[str]:
         return self._analyzer.name_terms(speaker, code) if speaker else ()
 
-    def _let_go(self, document: bytes) -> None:
-        number = self._number_of.pop(document, None)
-        if number is not None:
-            self._episodes.remove(number)
-            self._table.kill(number)
-            self._vectors.drop(number)
-            self._uncertain.remove(self._uncertain_of.pop(number, ()))
-            self._state = None
-
-    def _compact_when_worth_it(self) -> None:
-        dead = self._table.size - len(self._number_of)
-        if dead <= max(_COMPACT_FROM, self._table.size // 4):
+    def _let_go(self, document: bytes, *, to: int | None = None) -> None:
+        """The document is gone, or in another row, which keeps its vectors."""
+        number = self._numbers.find(document)
+        if number is None or number == to:
             return
-        renumbered = self._table.compact()
-        self._inverted.compact(renumbered)
-        self._episodes.rebuild()
-        self._vectors.renumber(renumbered)
-        self._analyzer.forget_words()
-        self._number_of = {document: int(renumbered[number]) for document, number in self._number_of.items()}
-        self._uncertain_of = {int(renumbered[number]): words for number, words in self._uncertain_of.items()}
+        if to is None:
+            self._vectors.drop(number)
+        else:
+            self._vectors.move(number, to)
+        self._numbers.drop(document)
+        self._episodes.remove(number)
+        self._table.kill(number)
+        self._uncertain.remove(number)
         self._state = None
 
-    def _ensure_state(self) -> IndexState:
-        if self._state is None:
-            codes, prevailing = self._table.languages()
-            self._state = IndexState(
-                scorer=Scorer(
-                    self._inverted,
-                    lengths=self._table.column("length"),
-                    alive=self._table.alive,
-                    alive_count=self._table.alive_count,
-                    total_length=self._table.total_length,
-                ),
-                reader=QueryReader(self._analyzer, self._uncertain, tuple(map(language, codes)), prevailing),
-                links=self._episodes.links(),
-                current=self._table.matching(EVERYTHING),
-                speakers=self._table.speakers(),
-            )
-        return self._state
+    def _compact_when_worth_it(self) -> None:
+        dead = self._table.size - self._table.alive_count
+        if dead <= max(_COMPACT_FROM, self._table.size // 4):
+            return
+        renumbered = self._table.renumbering()
+        self._table = DocumentTable.of_parts(self._table.parts())
+        self._inverted = InvertedIndex.of_parts(self._inverted.parts(renumbered))
+        self._analyzer.forget_words()
+        self._uncertain = UncertainWords.of_parts(self._analyzer, self._uncertain.parts(renumbered))
+        self._vectors.renumber(renumbered)
+        self._episodes = Episodes(self._table, gap_us=self._gap_us)
+        self._episodes.rebuild()
+        self._numbers = NumbersById(self._table)
+        self._numbers.settle(at_once=True)
+        self._state = None
+
+    @contextmanager
+    def _ready(self) -> Iterator[IndexState]:
+        """Share the lock with other searches, the state being made."""
+        while True:
+            with self._lock.shared:
+                if (state := self._state) is not None:
+                    yield state
+                    return
+            with self._lock.alone:
+                self._ensure_state()
+
+    def _ensure_state(self) -> None:
+        if self._state is not None:
+            return
+        codes, prevailing = self._table.languages()
+        self._state = IndexState(
+            scorer=Scorer(
+                self._inverted,
+                lengths=self._table.column("length"),
+                alive=self._table.alive,
+                alive_count=self._table.alive_count,
+                total_length=self._table.total_length,
+            ),
+            reader=QueryReader(self._analyzer, self._uncertain, tuple(map(language, codes)), prevailing),
+            links=self._episodes.links(),
+            everything=bool(self._table.current.all()),
+            speakers=self._table.speakers(),
+        )

@@ -25,8 +25,8 @@ class IndexState:
     scorer: Scorer
     reader: QueryReader
     links: tuple[Ints, Ints, Ints]
-    current: Mask
-    """The documents that a search without a filter may return."""
+    everything: bool
+    """Whether a search without a filter may return every row there is."""
     speakers: dict[int, str]
     name_terms: dict[int, frozenset[str]] = field(default_factory=dict)
 
@@ -38,25 +38,27 @@ class IndexState:
         return [number for number, terms in self.name_terms.items() if not terms.isdisjoint(sought)]
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question as it was read."""
+
+    asked: Query
+    speakers: list[int] = field(repr=False)
+    """Those it names."""
+    meaning: Meaning | None = field(repr=False)
+
+
 class Search:
     """One question put to one state of the index."""
 
     def __init__(
-        self,
-        table: DocumentTable,
-        state: IndexState,
-        asked: Query,
-        where: Filter,
-        *,
-        vectors: VectorTable | None = None,
-        meaning: Meaning | None = None,
+        self, table: DocumentTable, state: IndexState, vectors: VectorTable, question: Question, where: Filter
     ) -> None:
-        self._table = table
-        self._state = state
-        self._asked = asked
-        self._allowed = state.current if where == EVERYTHING else table.matching(where)
-        self._found = [state.scorer.weigh(word.terms) for word in asked.words[:_WORDS_WEIGHED]]
-        self._likeness = _likeness(vectors, meaning, table.size) if vectors and meaning is not None else None
+        self._table, self._state, self._vectors = table, state, vectors
+        self._asked, self._speakers, self._meaning = question.asked, question.speakers, question.meaning
+        self._filter = None if where == EVERYTHING and state.everything else _mask(table, where)
+        self._found = [state.scorer.weigh(word.terms) for word in self._asked.words[:_WORDS_WEIGHED]]
+        self._chance = 0.0 if self._meaning is None else vectors.chance(self._meaning)
 
     def hits(self, limit: int) -> list[Scored]:
         """The best of the pool, explained."""
@@ -72,18 +74,23 @@ class Search:
         scores = self._word_scores()
         pool = self._pool(scores, count)
         previous, following, episode = self._state.links
-        around, lending = ranking.neighbourhood(pool, previous, following, self._allowed)
-        own, near = self._scores_by_word(pool, around)
+        allowed = self._table.current if self._filter is None else self._filter
+        around, lending = ranking.neighbourhood(pool, previous, following, allowed)
+        near = _Surroundings(self._table.size, pool, around)
+        by_word = np.empty((len(self._found), len(near.documents)), np.float32)
+        for word, found in enumerate(self._found):
+            by_word[word] = found.at(near.wanted, near.place_of, len(near.documents))
+        likeness = None if self._meaning is None else self._likeness(self._meaning, near.documents)
         column = self._table.column
         return Candidates(
             documents=pool,
             around=around,
             lending=lending,
             idf=np.array([found.idf for found in self._found], np.float32),
-            by_word=own,
-            near_by_word=near,
-            likeness=None if self._likeness is None else self._likeness[pool],
-            near_likeness=None if self._likeness is None else self._likeness[around],
+            by_word=by_word[:, near.of_pool],
+            near_by_word=by_word[:, near.of_around],
+            likeness=None if likeness is None else likeness[near.of_pool],
+            near_likeness=None if likeness is None else likeness[near.of_around],
             bm25=scores[pool],
             episode=episode[pool],
             about=self._about(pool),
@@ -112,35 +119,32 @@ class Search:
         scores = np.zeros(self._table.size, np.float32)
         for found in self._found:
             found.add_to(scores)
-        scores *= self._allowed
+        if self._filter is not None:
+            scores *= self._filter
         return scores
-
-    def _scores_by_word(self, pool: Ints, around: Ints) -> tuple[Floats, Floats]:
-        """The score of each word in each of the pool (word, place), and in those around it (word, place around, place)."""
-        own = np.zeros((len(self._found), len(pool)), np.float32)
-        near = np.zeros((len(self._found), *around.shape), np.float32)
-        scratch = np.zeros(self._table.size, np.float32)
-        for word, found in enumerate(self._found):
-            found.add_to(scratch)
-            own[word], near[word] = scratch[pool], scratch[around]
-            found.clear_in(scratch)
-        return own, near
 
     def _pool(self, scores: Floats, count: int) -> Ints:
         """The best by words and the best by meaning, ties settled, with their neighbours."""
         seeds = ranking.best(scores, count)
         seeds = seeds[self._table.order_by_score(seeds, scores[seeds])[:count]]
-        if self._likeness is not None:
-            likeness = np.where(self._allowed & (self._likeness >= ranking.LIKE_FROM), self._likeness, np.float32(0))
-            alike = ranking.best(likeness, count)
-            alike = alike[self._table.order_by_score(alike, likeness[alike])[:count]]
-            seeds = np.concatenate([seeds, alike])
+        if self._meaning is not None:
+            alike, cosines = self._vectors.nearest(self._meaning.question, count, self._filter)
+            likeness = ranking.beyond_chance(cosines, chance=self._chance)
+            likeness[likeness < ranking.LIKE_FROM] = 0
+            best = ranking.best(likeness, count)
+            alike, likeness = alike[best], likeness[best]
+            seeds = np.concatenate([seeds, alike[self._table.order_by_score(alike, likeness)[:count]]])
         previous, following, _ = self._state.links
-        return ranking.widen(seeds, previous, following, self._allowed)
+        allowed = self._table.current if self._filter is None else self._filter
+        return ranking.widen(seeds, previous, following, allowed)
+
+    def _likeness(self, meaning: Meaning, documents: Ints) -> Floats:
+        """How like the question some documents are beyond chance; far below 0 without a vector."""
+        return ranking.beyond_chance(self._vectors.cosines(meaning.question, documents), chance=self._chance)
 
     def _about(self, pool: Ints) -> Mask:
         """Which of the pool were said by whom the question is about."""
-        about = np.isin(self._table.column("speaker")[pool], self._state.speakers_named(self._asked))
+        about = np.isin(self._table.column("speaker")[pool], self._speakers)
         if self._asked.first_person:
             about |= self._table.column("from_user")[pool] & ~self._table.column("is_fact")[pool]
         return about
@@ -158,6 +162,17 @@ class Search:
         return self._asked.shown(set(np.flatnonzero(scores > 0).tolist()))
 
 
-def _likeness(vectors: VectorTable, meaning: Meaning, document_count: int) -> Floats:
-    """How like the question each document is beyond chance; far below 0 without a vector."""
-    return ranking.beyond_chance(vectors.cosines(meaning.question, document_count), chance=vectors.chance(meaning))
+class _Surroundings:
+    """The pool and those around it, each document once: what signals are gathered for."""
+
+    def __init__(self, size: int, pool: Ints, around: Ints) -> None:
+        self.wanted = np.zeros(size, np.bool_)
+        self.wanted[pool] = self.wanted[around] = True
+        self.documents = np.flatnonzero(self.wanted).astype(np.int32)
+        self.place_of = np.empty(size, np.int32)  # read where `wanted` is set only
+        self.place_of[self.documents] = np.arange(len(self.documents), dtype=np.int32)
+        self.of_pool, self.of_around = self.place_of[pool], self.place_of[around]
+
+
+def _mask(table: DocumentTable, where: Filter) -> Mask:
+    return table.current if where == EVERYTHING else table.matching(where)

@@ -1,32 +1,48 @@
-"""What documents mean: vectors as 16-bit fixed-point rows in memory, each compared with the question's.
+"""What documents mean: vectors as 16-bit fixed-point rows in memory, compared with the question's.
 
-Every vector is looked at. Fixed point is half the size of 32-bit floats and faster to scan, because reading memory is
-what takes the time: 100,000 rows of 384 take 77 MB and 6 to 7 ms, as floats 154 MB and 12 ms.
+While there are few, every row is compared. Fixed point is half the size of 32-bit floats and faster to scan, because
+reading memory is what takes the time: 100,000 rows of 384 take 77 MB and 6 to 7 ms, as floats 154 MB and 12 ms. Above
+`CODED_FROM` rows, short codes tell which rows are likely the nearest, and only these are compared.
 
 The scale is such that 32-bit floats hold every sum of products exactly: these are whole numbers, and no part of the
 sum is larger than the product of both lengths (Cauchy and Schwarz). So no score depends on the order of arrival.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from aico.ai.memory.index.postings import Floats, Ints
+from aico.ai.memory.index.codes import Codes, can_code
+from aico.ai.memory.index.parts import Parts
+from aico.ai.memory.index.postings import Floats, Ints, Mask
 
 SCALE = 4_000
 """What 1.0 is in fixed point: its square, with room for rounding, is below 2^24. A cosine is off by about 0.0001."""
 NO_VECTOR = np.float32(-2)
 """Stands for the cosine of a document that has no vector: below any that is."""
 
-_BLOCK_ROWS = 16_384
+CODED_FROM = 20_000
+"""So many rows are compared in about a millisecond; above, codes are faster (docs/decisions/0035)."""
+CODE_EVERY = 4_000
+"""Newest rows without a code, all compared, before they are coded."""
+WIDE, WIDE_SHARE = 600, 1_000
+"""How many rows the codes may name: so many, and one more for each `WIDE_SHARE` there are."""
+_EXACT_SHARE = 4
+"""A filter that leaves fewer than one in so many is answered by comparing all that it leaves."""
+
+_PACKED_FROM = 1_000
+"""Rows that may lie empty in any case; beyond, as many as a quarter of all."""
+BLOCK_ROWS = 16_384
 """Rows lie in blocks of so many, so that growing never copies them."""
 _STEP_ROWS = 1024
 """Rows converted at a time while scanning: what stays in the processor's cache."""
 _NONE = -1
 
 Rows = npt.NDArray[np.int16]
+Places = npt.NDArray[np.int64]
+Sums = npt.NDArray[np.int64]
 
 
 def fixed_point(vectors: npt.NDArray[np.floating]) -> Rows:
@@ -49,34 +65,77 @@ class Meaning:
         return cls(fixed_point(question), fixed_point(strangers))
 
 
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """Rows that are to be coded, away from any lock: `run`, then hand it to `VectorTable.take_codes`."""
+
+    blocks: "list[Rows]" = field(repr=False)
+    codes: Codes | None
+    end: int
+    generation: int
+
+    def run(self) -> Codes:
+        """The codes of all rows up to `end`. Rows that change meanwhile get the code of what they were, or are."""
+        codes = self.codes or Codes.trained(self._sample())
+        for first in range(len(codes), self.end, BLOCK_ROWS):
+            block, start = divmod(first, BLOCK_ROWS)
+            end = min(self.end, first - start + BLOCK_ROWS)
+            codes = codes.and_more(self.blocks[block][start : start + end - first])
+        return codes
+
+    def _sample(self) -> Rows:
+        some = np.random.default_rng(0).permutation(self.end)[:20_000]
+        rows = np.concatenate(
+            [self.blocks[n][some[some // BLOCK_ROWS == n] % BLOCK_ROWS] for n in range(len(self.blocks))]
+        )
+        rows = rows[rows.any(axis=1)]
+        return np.random.default_rng(0).permutation(rows)
+
+
 class VectorTable:
     """The vectors of numbered documents: none, one, or one for each passage of a long text.
 
-    The row of a vector that was let go is zeroed, and is the next to be filled. Thread rule: one thread at a time.
+    The row of a vector that was let go is zeroed. It is the next to be filled, unless it has a code, which would then
+    tell of another vector: such rows stay empty until dead documents are dropped together. Thread rule: many may search
+    while nobody changes anything.
     """
 
     def __init__(self) -> None:
         self._blocks: list[Rows] = []
         self._row_count = 0
         self._free: list[int] = []
+        self._empty = 0
+        """Rows let go that have a code."""
         self._row_of = np.empty(0, np.int32)
         """Of each document, -1 for none."""
         self._more: dict[int, list[int]] = {}
         """Further rows of those few documents that have several."""
+        self._document_of = np.empty(0, np.int32)
+        """Of each row, -1 for none."""
         self._sum = np.zeros(0, np.int64)
+        self._codes: Codes | None = None
+        self._coding_to = 0
+        self._generation = 0
+        """Rises when rows change their places."""
 
     def __len__(self) -> int:
         """How many vectors there are."""
-        return self._row_count - len(self._free)
+        return self._row_count - len(self._free) - self._empty
+
+    @property
+    def coded(self) -> int:
+        """How many rows have a code, from the first on."""
+        return 0 if self._codes is None else len(self._codes)
 
     def add(self, documents: Sequence[int], rows: Rows) -> None:
         """Give each document a vector, beside those it has."""
         if not documents:
             return
-        self._ensure_room(max(documents) + 1)
+        self.reserve(max(documents) + 1)
         places = self._take_places(len(documents), dimension=rows.shape[1])
         for document, place, row in zip(documents, places, rows, strict=True):
             self._row(place)[:] = row
+            self._document_of[place] = document
             if self._row_of[document] == _NONE:
                 self._row_of[document] = place
             else:
@@ -89,37 +148,27 @@ class VectorTable:
             row = self._row(place)
             self._sum -= row
             row[:] = 0
-            self._free.append(place)
+            self._document_of[place] = _NONE
+            if place < max(self.coded, self._coding_to):
+                self._empty += 1
+            else:
+                self._free.append(place)
         if document < len(self._row_of):
             self._row_of[document] = _NONE
         self._more.pop(document, None)
 
     def move(self, document: int, to: int) -> None:
         """The document has another number from now on."""
-        if self._places_of(document):
-            self._ensure_room(to + 1)
+        if places := self._places_of(document):
+            self.reserve(to + 1)
             self._row_of[to], self._row_of[document] = self._row_of[document], _NONE
+            self._document_of[places] = to
             if document in self._more:
                 self._more[to] = self._more.pop(document)
 
-    def renumber(self, renumbered: Ints) -> None:
-        """Give each document its new number; those that get none (-1) have no vectors any more."""
-        kept = np.flatnonzero((renumbered >= 0) & (self._rows(len(renumbered)) != _NONE))
-        row_of = self._row_of[kept]
-        self._row_of = np.empty(0, np.int32)
-        self._ensure_room(int(renumbered.max(initial=_NONE)) + 1)
-        self._row_of[renumbered[kept]] = row_of
-        self._more = {int(renumbered[document]): places for document, places in self._more.items()}
-
-    def cosines(self, question: Rows, document_count: int) -> Floats:
-        """The cosine of the question with each document's best vector, to the same bit whenever it came."""
-        by_row, row_of = self._scan(question), self._rows(document_count)
-        found = np.full(document_count, NO_VECTOR, np.float32)
-        held = row_of != _NONE
-        found[held] = by_row[row_of[held]]
-        for document, places in self._more.items():
-            found[document] = max(found[document], by_row[places].max())
-        return found
+    def reserve(self, document_count: int) -> None:
+        """Have room for so many documents."""
+        self._row_of = _with_room(self._row_of, document_count)
 
     def chance(self, meaning: Meaning) -> float:
         """How like any text the question is: the mean of its cosines with all vectors and all strangers. Scans nothing."""
@@ -127,29 +176,217 @@ class VectorTable:
         whole = int(np.dot(total, meaning.question.astype(np.int64)))
         return whole / SCALE**2 / (len(self) + len(meaning.strangers))
 
-    def _scan(self, question: Rows) -> Floats:
-        products = np.empty(self._row_count, np.float32)
-        asked = question.astype(np.float32)
-        scratch = np.empty((_STEP_ROWS, len(question)), np.float32)
-        for first in range(0, self._row_count, _STEP_ROWS):  # a block is a whole number of steps
-            block, start = divmod(first, _BLOCK_ROWS)
-            count = min(_STEP_ROWS, self._row_count - first)
-            np.copyto(scratch[:count], self._blocks[block][start : start + count])
-            np.dot(scratch[:count], asked, out=products[first : first + count])
+    # Comparing
+
+    def nearest(self, question: Rows, count: int, allowed: Mask | None) -> tuple[Ints, Floats]:
+        """Documents with their cosines, among them the `count` most like the question; of those `allowed`, if given.
+
+        Below `CODED_FROM` rows that is certain; above, one in a hundred may be missed.
+        """
+        if self._codes is None:
+            places = self._living(0, allowed)
+        else:
+            left = len(self) if allowed is None else int(np.count_nonzero(allowed)) or 1
+            if left * _EXACT_SHARE < len(self):
+                places = self._living(0, allowed)
+            else:
+                wide = max(WIDE, count) + len(self) // WIDE_SHARE
+                likely = self._codes.likely(question, wide * len(self) // left)
+                places = np.concatenate([self._those(likely, allowed), self._living(self.coded, allowed)])
+        cosines = self._cosines(question, places)
+        return self._by_document(places, cosines)
+
+    def cosines(self, question: Rows, documents: Ints) -> Floats:
+        """The cosine of the question with each document's best vector, to the same bit whenever it came."""
+        rows = np.full(len(documents), _NONE, np.int32)
+        known = documents < len(self._row_of)
+        rows[known] = self._row_of[documents[known]]
+        found = np.full(len(documents), NO_VECTOR, np.float32)
+        held = np.flatnonzero(rows != _NONE)
+        found[held] = self._cosines(question, rows[held].astype(np.int64))
+        if self._more:
+            for place in held.tolist():
+                if (more := self._more.get(int(documents[place]))) is not None:
+                    found[place] = max(found[place], self._cosines(question, np.array(more)).max())
+        return found
+
+    def _living(self, first: int, allowed: Mask | None) -> Places:
+        """The rows from `first` on that belong to a document, one that is allowed."""
+        return first + self._where(self._document_of[first : self._row_count], allowed)
+
+    def _those(self, places: Places, allowed: Mask | None) -> Places:
+        return places[self._where(self._document_of[places], allowed)]
+
+    @staticmethod
+    def _where(documents: Ints, allowed: Mask | None) -> Places:
+        if allowed is None:
+            return np.flatnonzero(documents != _NONE)
+        return np.flatnonzero((documents != _NONE) & allowed[documents])
+
+    def _by_document(self, places: Places, cosines: Floats) -> tuple[Ints, Floats]:
+        """Each document once, with its best."""
+        documents = self._document_of[places]
+        if not self._more:
+            return documents, cosines
+        order = np.lexsort((-cosines, documents))
+        documents, cosines = documents[order], cosines[order]
+        first = np.flatnonzero(np.diff(documents, prepend=_NONE))
+        return documents[first], cosines[first]
+
+    def _cosines(self, question: Rows, places: Places) -> Floats:
+        """Of some rows; of ascending ones the fastest."""
+        products = np.empty(len(places), np.float32)
+        asked, scratch = question.astype(np.float32), np.empty((_STEP_ROWS, len(question)), np.float32)
+        order: Places | None = None
+        if len(places) > 1 and (np.diff(places) < 0).any():
+            order = np.argsort(places)
+            places = places[order]
+        ends = np.searchsorted(places, np.arange(1, len(self._blocks) + 1) * BLOCK_ROWS).tolist()
+        for block, (first, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
+            rows = self._blocks[block]
+            whole = end - first == places[end - 1] - places[first] + 1 if end > first else False
+            for start in range(first, end, _STEP_ROWS):
+                stop = min(start + _STEP_ROWS, end)
+                part = places[start:stop] - block * BLOCK_ROWS
+                some = rows[part[0] : part[-1] + 1] if whole else rows[part]
+                np.copyto(scratch[: stop - start], some)
+                np.dot(scratch[: stop - start], asked, out=products[start:stop])
         products /= np.float32(SCALE**2)
-        return products
+        if order is None:
+            return products
+        found = np.empty_like(products)
+        found[order] = products
+        return found
+
+    # Coding
+
+    def coding(self) -> Coding | None:
+        """What there is to code, None while it is not worth it or cannot be done. Tell `take_codes` what came of it."""
+        if not self.worth_coding():
+            return None
+        self._coding_to = self._row_count
+        self._empty += len(self._free)  # rows that lie below `_coding_to` now
+        self._free = []
+        return Coding(list(self._blocks), self._codes, self._coding_to, self._generation)
+
+    def worth_coding(self) -> bool:
+        """Whether there are many rows, and many of them without a code."""
+        new = self._row_count - self.coded
+        return self._row_count > CODED_FROM and new > CODE_EVERY and can_code(dimension=len(self._sum))
+
+    def take_codes(self, work: Coding, codes: Codes | None) -> None:
+        """Use what a `coding` led to; None where it failed."""
+        if work.generation == self._generation:
+            self._codes, self._coding_to = codes or self._codes, 0
+
+    def renumber(self, renumbered: Ints) -> None:
+        """Give each document its new number; those that get none (-1) have no vectors any more."""
+        held = self._document_of != _NONE
+        self._document_of[held] = renumbered[self._document_of[held]]
+        self._find_rows(int(renumbered.max(initial=_NONE)) + 1)
+        if self._empty > max(_PACKED_FROM, self._row_count // 4):
+            self._pack()
+
+    def _pack(self) -> None:
+        """Close the gaps. What refers to the old blocks still finds there what it knew."""
+        places = self._living(0, None)
+        for first in range(
+            0, len(places), BLOCK_ROWS
+        ):  # from higher places to lower ones: nothing is overwritten unread
+            self._blocks[first // BLOCK_ROWS] = self._gathered(places[first : first + BLOCK_ROWS])
+        del self._blocks[-(-len(places) // BLOCK_ROWS) :]
+        self._document_of, self._row_count = self._document_of[places], len(places)
+        self._free, self._empty, self._codes, self._coding_to = [], 0, None, 0
+        self._generation += 1
+        self._find_rows(len(self._row_of))
+
+    # Taking apart
+
+    def copy_for_parts(self) -> "VectorTable":
+        """A copy of all that `parts` and `row_parts` read but the rows, which may change meanwhile."""
+        copied = VectorTable()
+        copied._blocks, copied._row_count, copied._codes = list(self._blocks), self._row_count, self._codes
+        copied._document_of, copied._sum, copied._empty = self._document_of.copy(), self._sum, self._empty
+        copied._free, copied._more = self._free[:], dict(self._more)
+        return copied
+
+    def parts(self, renumbered: Ints) -> Parts:
+        """All but the rows, when documents get other numbers, and those that get none (-1) go with their vectors."""
+        places = self._kept(renumbered)
+        return {
+            "document_of": renumbered[self._document_of[places]].astype(np.int32),
+            "dimension": np.array([len(self._sum)], np.int64),
+        }
+
+    def row_parts(self, renumbered: Ints) -> Iterator[Rows]:
+        """The rows in that order, block by block."""
+        places = self._kept(renumbered)
+        for first in range(0, len(places), BLOCK_ROWS):
+            yield self._gathered(places[first : first + BLOCK_ROWS])
+
+    def code_parts(self, renumbered: Ints) -> Codes | None:
+        """The codes of the rows in that order: as they are, or made anew where a row in between goes."""
+        places = self._kept(renumbered)
+        if self._codes is None or len(places) < self.coded:
+            return None
+        if bool((places[: self.coded] == np.arange(self.coded)).all()):
+            return self._codes
+        anew = self._codes.emptied()
+        for rows in self.row_parts(renumbered):
+            anew = anew.and_more(rows)
+        return anew
+
+    def sum_of(self, blocks: Iterable[Rows]) -> Sums:
+        """The sum of all rows in some blocks."""
+        total: Sums = np.zeros(len(self._sum), np.int64)
+        for block in blocks:
+            total += block.sum(axis=0, dtype=np.int64)
+        return total
+
+    @classmethod
+    def of_parts(
+        cls, parts: Parts, blocks: list[Rows], total: Sums, codes: Codes | None, *, document_count: int
+    ) -> "VectorTable":
+        """What was taken apart. The blocks are kept, and have room for `BLOCK_ROWS` rows each."""
+        made = cls()
+        made._document_of, made._blocks, made._codes, made._sum = parts["document_of"], blocks, codes, total
+        made._row_count = len(made._document_of)
+        made._find_rows(document_count)
+        return made
+
+    def _find_rows(self, document_count: int) -> None:
+        """Find the rows of each document anew."""
+        self._row_of, self._more = np.full(document_count, _NONE, np.int32), {}
+        places = self._living(0, None).astype(np.int32)
+        documents = self._document_of[places]
+        self._row_of[documents[::-1]] = places[::-1]  # the first of several
+        for place in places[self._row_of[documents] != places].tolist():
+            self._more.setdefault(int(self._document_of[place]), []).append(place)
+
+    def _kept(self, renumbered: Ints) -> Places:
+        places = self._living(0, None)
+        return places[renumbered[self._document_of[places]] != _NONE]
+
+    def _gathered(self, places: Places) -> Rows:
+        """A new block with these rows."""
+        block = np.zeros((BLOCK_ROWS, len(self._sum)), np.int16)
+        for number in np.unique(places // BLOCK_ROWS).tolist():
+            inside = np.flatnonzero(places // BLOCK_ROWS == number)
+            block[inside] = self._blocks[number][places[inside] % BLOCK_ROWS]
+        return block
 
     def _take_places(self, count: int, *, dimension: int) -> list[int]:
         if not len(self._sum):
             self._sum = np.zeros(dimension, np.int64)
         places = [self._free.pop() for _ in range(min(count, len(self._free)))]
         first, self._row_count = self._row_count, self._row_count + count - len(places)
-        while len(self._blocks) * _BLOCK_ROWS < self._row_count:
-            self._blocks.append(np.zeros((_BLOCK_ROWS, dimension), np.int16))
+        while len(self._blocks) * BLOCK_ROWS < self._row_count:
+            self._blocks.append(np.zeros((BLOCK_ROWS, dimension), np.int16))
+        self._document_of = _with_room(self._document_of, self._row_count)
         return places + list(range(first, self._row_count))
 
     def _row(self, place: int) -> Rows:
-        block, start = divmod(place, _BLOCK_ROWS)
+        block, start = divmod(place, BLOCK_ROWS)
         row: Rows = self._blocks[block][start]
         return row
 
@@ -158,12 +395,10 @@ class VectorTable:
             return []
         return [int(self._row_of[document]), *self._more.get(document, ())]
 
-    def _rows(self, document_count: int) -> Ints:
-        self._ensure_room(document_count)
-        return self._row_of[:document_count]
 
-    def _ensure_room(self, document_count: int) -> None:
-        room = len(self._row_of)
-        if document_count > room:
-            more = np.full(max(1024, document_count - room, room // 2), _NONE, np.int32)
-            self._row_of = np.concatenate([self._row_of, more])
+def _with_room(numbers: Ints, count: int) -> Ints:
+    """The numbers, followed by as many -1 as make `count` or more."""
+    room = len(numbers)
+    if count <= room:
+        return numbers
+    return np.concatenate([numbers, np.full(max(1024, count - room, room // 8), _NONE, np.int32)])
