@@ -100,7 +100,7 @@ def measure(vault_folder: Path, questions: int, *, meaning: bool) -> dict[str, A
         asked = [(question, _meaning(model, question) if meaning else None) for question in asked_of(vault, questions)]
         store.search(user_id, asked[0][0], limit=LIMIT, where=Filter(), meaning=asked[0][1])
         first_s, memory_mb = perf_counter() - start, _resident_mb() - before
-        index = store._current_index(user_id)
+        index = store.indexes.current(user_id)
         recall_ms, index_ms = list[float](), list[float]()
         for question, meant in asked:
             recall_ms.append(

@@ -45,6 +45,7 @@ SETTINGS = (
     Setting("episode_gap_s", "seconds", "a longer pause in a conversation begins a new episode"),
     Setting("page_cache_kib", "KiB", "SQLite's cache of opened pages, per connection"),
     Setting("users_in_memory", "users", "how many people's recall indexes stay in memory"),
+    Setting("index_memory_mib", "MiB", "the most that these indexes take together"),
     Setting("working_ttl_s", "seconds", "how long a conversation that nobody speaks in stays in the hot tier"),
     Setting("working_size_mib", "MiB", "the hot tier's file never grows past this"),
     Setting("analytics_memory_mib", "MiB", "what analytics may use for one person; nothing is put aside on the disk"),

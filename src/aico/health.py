@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aico.ai.memory.embedding import EmbeddingStatus
+from aico.ai.memory.indexes import Indexes
 from aico.ai.memory.receipts import Receipts
 from aico.data.audit_log import AuditLog
 from aico.data.libsql import LibSQLConnection
@@ -82,6 +83,7 @@ def examine(
     plugins: Plugins,
     audit_log: AuditLog,
     views: Views,
+    indexes: Indexes,
     embeddings: Sequence[EmbeddingStatus],
     receipts: Receipts,
 ) -> list[Finding]:
@@ -100,6 +102,7 @@ def examine(
         Finding("engine", True, f"{connection.engine}; a changed byte is detected"),
         Finding("freshness", None, anchor),
         *(_view(view) for view in views.status() if view.name != "embeddings"),
+        _snapshots(indexes, connection),
         _embedding(embeddings),
         _forgotten(receipts),
     ]
@@ -120,6 +123,16 @@ def _view(view: ViewStatus) -> Finding:
     if view.trouble:
         return Finding(view.name, None, f"not used: {view.trouble}")
     return Finding(view.name, True, f"{view.lag} changes behind; it reads on before it answers")
+
+
+def _snapshots(indexes: Indexes, connection: LibSQLConnection) -> Finding:
+    count, wrong = indexes.examine(row["id"] for row in connection.fetch_all("SELECT id FROM users"))
+    if wrong:
+        what = f"{len(wrong)} snapshots of recall indexes are not used, such as: {wrong[0]}"
+        return Finding(
+            "snapshots", None, what, "nothing is lost: an index is built anew from the truth when it is asked"
+        )
+    return Finding("snapshots", True, f"{count:,} snapshots of recall indexes open and tell of this truth")
 
 
 def _pages(connection: LibSQLConnection) -> Finding:

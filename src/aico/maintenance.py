@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from aico.ai.memory.indexes import Indexes
 from aico.ai.memory.working import WorkingMemoryStore
 from aico.data.auth_sessions import AuthSessions
 from aico.data.json_values import JsonObject
@@ -15,6 +16,8 @@ from aico.scheduler import BuiltIn
 KEEP_EXECUTIONS_S = 90 * 86_400
 """How long the history of tasks goes back: a season, and a few thousand rows for our own upkeep."""
 
+_USERS = "SELECT id FROM users"
+
 
 def upkeep(
     connection: LibSQLConnection,
@@ -24,10 +27,14 @@ def upkeep(
     sessions: AuthSessions,
     logs: LogRepository,
     working: WorkingMemoryStore,
+    indexes: Indexes,
 ) -> Sequence[BuiltIn]:
     """What every vault looks after. Intervals only, so that it works without an extra package."""
     return [
         BuiltIn("clear-log", "every 1d", lambda _run: connection.clear_log()),
+        BuiltIn(
+            "keep-indexes", "every 1h", lambda _run: indexes.sweep(row["id"] for row in connection.fetch_all(_USERS))
+        ),
         BuiltIn("keep-logs-short", "every 1d", lambda _run: logs.apply_retention()),
         BuiltIn("prune-task-history", "every 1d", lambda _run: tasks.prune_history(keep_s=KEEP_EXECUTIONS_S)),
         BuiltIn("sweep-hot-tier", "every 1h", lambda _run: working.sweep()),

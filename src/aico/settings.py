@@ -96,6 +96,8 @@ class Settings:
     """SQLite's cache of opened pages, per connection. 16 MiB hold the working set of 100k messages."""
     users_in_memory: int = 32
     """How many people's recall indexes stay in memory; the least recently used is dropped and rebuilt when asked."""
+    index_memory_mib: int = 1024
+    """Nor do these indexes take more than this together, but for the one in use: 100,000 messages take some 150 MiB."""
     log_keep_days: int = 30
     """Older log entries are deleted: a month is as long as somebody remembers what they were doing when it went wrong."""
     log_rows_max: int = 1_000_000
@@ -123,6 +125,7 @@ class Settings:
             ("episode_gap_s", 0),
             ("page_cache_kib", 64),
             ("users_in_memory", 1),
+            ("index_memory_mib", 1),
             ("log_keep_days", 1),
             ("log_rows_max", 1),
             ("log_size_max_mib", 1),
@@ -160,6 +163,7 @@ class _ConfigFile(msgspec.Struct, forbid_unknown_fields=True):
     episode_gap_s: int | None = None
     page_cache_kib: int | None = None
     users_in_memory: int | None = None
+    index_memory_mib: int | None = None
     log_keep_days: int | None = None
     log_rows_max: int | None = None
     log_size_max_mib: int | None = None

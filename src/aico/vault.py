@@ -12,10 +12,13 @@ from aico.ai.embedding.choice import chosen_embedder
 from aico.ai.extraction import Extraction
 from aico.ai.memory.embedding import Embeddings
 from aico.ai.memory.erasure import Eraser
+from aico.ai.memory.indexes import Indexes
 from aico.ai.memory.manager import MemoryManager
+from aico.ai.memory.reading import MemoryReader
 from aico.ai.memory.recall_log import RecallLog
 from aico.ai.memory.receipts import Receipts
 from aico.ai.memory.semantic import SemanticMemoryStore
+from aico.ai.memory.snapshots import SnapshotFiles
 from aico.ai.memory.view import View
 from aico.ai.memory.working import TABLES, WorkingMemoryStore
 from aico.analytics.engine import AnalyticsEngine
@@ -74,7 +77,7 @@ from aico.vault_folder import (
 from aico.vault_keys import VaultKeys
 from aico.views import Views
 
-HOT_TIER, COLUMNS, BACKUP_FOLDER = "lmdb", "duckdb", "backups"
+HOT_TIER, COLUMNS, INDEX_FOLDER, BACKUP_FOLDER = "lmdb", "duckdb", "index", "backups"
 
 
 def open_vault(
@@ -234,15 +237,30 @@ class Vault:
                 self.connection, repository=vectors, feed=feed, embedder=chosen_embedder(settings)
             )
             self.extraction = Extraction(self.connection, feed=feed, users=self.users, facts=facts)
-            semantic = SemanticMemoryStore(
+            self.indexes = Indexes(
                 self.connection,
                 feed=feed,
-                conversations=conversations,
-                facts=facts,
-                embeddings=self.embeddings,
-                vectors=vectors,
+                reader=MemoryReader(
+                    self.connection,
+                    feed=feed,
+                    vectors=vectors,
+                    model=self.embeddings.model,
+                    dimension=self.embeddings.dimension,
+                ),
+                files=SnapshotFiles(
+                    folder / DATA_FOLDER / INDEX_FOLDER,
+                    {vault_file.generation: unlocked.root.for_purpose(Purpose.SNAPSHOTS)},
+                    vault_id=self.vault_id,
+                ),
+                model=self.embeddings.model,
                 episode_gap_s=settings.episode_gap_s,
                 users_in_memory=settings.users_in_memory,
+                memory_mib=settings.index_memory_mib,
+                tell=lambda problem: self.logs.insert_log(level="WARNING", subsystem="recall", message=problem),
+            )
+            self._closing.callback(self.indexes.close)
+            semantic = SemanticMemoryStore(
+                self.indexes, conversations=conversations, facts=facts, embeddings=self.embeddings
             )
             hot_tier = SealedStore(
                 folder / DATA_FOLDER / HOT_TIER,
@@ -346,6 +364,7 @@ class Vault:
                     sessions=self.sessions,
                     logs=self.logs,
                     working=self.working,
+                    indexes=self.indexes,
                 ),
             )
             self._closing.callback(self.tasks.stop)
@@ -439,6 +458,7 @@ class Vault:
             plugins=self.plugins,
             audit_log=self.audit_log,
             views=self.views,
+            indexes=self.indexes,
             embeddings=self.embeddings.status(),
             receipts=self._receipts,
         )

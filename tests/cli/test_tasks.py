@@ -6,6 +6,7 @@ from tests.cli.conftest import run, run_json
 
 OWN = [
     "clear-log",
+    "keep-indexes",
     "keep-logs-short",
     "prune-task-history",
     "sweep-hot-tier",

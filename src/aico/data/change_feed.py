@@ -26,6 +26,26 @@ class ChangeFeed:
         )
         return [key for (key,) in rows]
 
+    def mark_of(self, number: int) -> tuple[bytes, int] | None:
+        """The key and instant of a change, which tell one history from another; None where the feed has it no more."""
+        rows = self._connection.fetch_committed("SELECT key, at FROM change_feed WHERE number = ?", (number,))
+        return (rows[0]["key"], rows[0]["at"]) if rows else None
+
+    def tells_from(self, number: int) -> bool:
+        """Whether every change after `number` is still there to be read."""
+        [(oldest,)] = self._connection.fetch_committed("SELECT min(number) FROM change_feed")
+        return oldest is None or oldest <= number + 1
+
+    def takes_away(self, *, after: int) -> bool:
+        """Whether a change after `after` took a message, a fact or a vector away, or anything that one says."""
+        return bool(
+            self._connection.fetch_committed(
+                "SELECT 1 FROM change_feed WHERE number > ? AND table_name IN ('messages', 'facts', 'embeddings') "
+                "AND column_mask & 1 = 0 LIMIT 1",  # bit 0, the row id, is set by an insert alone
+                (after,),
+            )
+        )
+
     def turns_from(self, number: int, *, limit: int) -> list[Row]:
         """Change `number` itself and those after it, each with the message or conversation that it concerns, as it is
         now. `user_id` is None for anything else, and where nothing is left of it."""

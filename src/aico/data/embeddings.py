@@ -186,9 +186,10 @@ _VECTORS = """SELECT e.row_id, coalesce(p.message_id, e.owner_id) AS memory_id, 
     FROM embeddings e LEFT JOIN passages p ON p.id = e.owner_id"""
 _OTHER_VECTORS = """SELECT DISTINCT coalesce(p.message_id, e.owner_id)
     FROM (SELECT DISTINCT key FROM change_feed WHERE number > ? AND number <= ? AND table_name = 'embeddings') f
-    JOIN embeddings e ON e.id = f.key LEFT JOIN passages p ON p.id = e.owner_id WHERE e.user_id = ? AND e.model = ?
+    CROSS JOIN embeddings e ON e.id = f.key LEFT JOIN passages p ON p.id = e.owner_id WHERE e.user_id = ? AND e.model = ?
     UNION SELECT key FROM change_feed WHERE number > ? AND number <= ? AND table_name IN ('messages', 'facts')
-        AND column_mask <> 0 AND column_mask & 1 = 0"""  # bit 0, the row id, is set by an insert alone
+        AND column_mask <> 0 AND column_mask & 1 = 0"""
+# Bit 0, the row id, is set by an insert alone. CROSS JOIN: else SQLite reads every vector of the person to find the few.
 _WITHOUT = """NOT EXISTS (
     SELECT 1 FROM embeddings e WHERE e.owner_id = m.id AND e.model = :model AND e.dimension > 0)"""
 _CHANGED = "(SELECT DISTINCT key FROM change_feed WHERE number > :after AND table_name = '{}') f"

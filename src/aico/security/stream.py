@@ -101,6 +101,39 @@ class SealedReader(io.RawIOBase):
         self._at += len(part)
         return len(part)
 
+    def fill(self, target: Any) -> None:  # any writable buffer
+        """Fill the whole of `target` from here on; whole chunks are opened straight into it.
+
+        Raises Tampered, also where less is left than it holds; what it holds then is nothing to be used.
+        """
+        left = memoryview(target).cast("B")
+        while len(left):
+            number, start = divmod(self._at, CHUNK_BYTES)
+            if not start and len(left) >= CHUNK_BYTES and number <= self._last:
+                count = self._open_into(left, number)
+            else:
+                count = self.readinto(left)
+            if not count:
+                raise _tampered()
+            left = left[count:]
+
+    def _open_into(self, target: memoryview, number: int) -> int:
+        """As many whole chunks as fit in, from chunk `number` on; 0 if the last is not whole."""
+        self._source.seek(self._body + number * _SEALED_CHUNK_BYTES)
+        filled = 0
+        while len(target) - filled >= CHUNK_BYTES and number <= self._last:
+            sealed = _read_whole(self._source, _SEALED_CHUNK_BYTES)
+            if len(sealed) < _SEALED_CHUNK_BYTES:
+                break
+            nonce = _nonce(number, last=number == self._last)
+            try:
+                self._cipher.decrypt_into(nonce, sealed, None, target[filled : filled + CHUNK_BYTES])
+            except (InvalidTag, ValueError):
+                raise _tampered() from None
+            filled, number = filled + CHUNK_BYTES, number + 1
+        self._at += filled
+        return filled or self.readinto(target)
+
     def close(self) -> None:
         if not self.closed:
             self._source.close()

@@ -126,6 +126,10 @@ class DocumentTable:
         self.size = end
         self._tally(first, end, weight=1)
 
+    def size_bytes(self) -> int:
+        """The memory of all columns."""
+        return sum(column.nbytes for column in self._columns.values())
+
     def column(self, name: str) -> npt.NDArray[Any]:
         """A view of one column's rows."""
         return self._columns[name][: self.size]

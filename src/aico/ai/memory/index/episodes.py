@@ -85,6 +85,13 @@ class Episodes:
         self._ensure_room(self._linked)
         self._link_all()
 
+    def copy_for_parts(self) -> "Episodes":
+        """A copy of all that `parts` reads: what comes later does not change it."""
+        copied = Episodes(self._table, gap_us=self._gap_us)
+        copied._previous, copied._following, copied._episode = (links.copy() for links in self.links())
+        copied._linked = self._linked
+        return copied
+
     def parts(self, renumbered: Ints) -> Parts:
         """The links between rows that stay, as they are numbered then; those that get no number (-1) have none."""
         kept = np.flatnonzero(renumbered >= 0)

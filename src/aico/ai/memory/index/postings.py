@@ -33,6 +33,8 @@ _SEGMENT_GROWTH = 4
 """A segment joins the one before it unless that is more than this many times larger."""
 _TERM_SHIFT = 32
 _COUNT_BITS = 8
+_BYTES_A_TERM, _BYTES_NEWEST = 120, 80
+"""What a term takes in its dictionary, and a document among the newest for each of its terms, about."""
 _MAX_COUNT = 255
 """More repeats than this do not change a score."""
 
@@ -121,6 +123,11 @@ class InvertedIndex:
     def find_any(self, terms: Iterable[str]) -> list[Postings]:
         """Where any of some terms occurs; a document that holds several is in several parts."""
         return [part for term in terms for part in self.find(term)]
+
+    def size_bytes(self) -> int:
+        """About how much memory it takes."""
+        segments = sum(len(segment) * 5 + segment.starts.nbytes for segment in self._segments)
+        return segments + len(self._numbering) * _BYTES_A_TERM + self._recent_documents * _BYTES_NEWEST * 10
 
     def parts(self, renumbered: Ints | None = None) -> Parts:
         """All postings in one segment, with the names of their terms. With `renumbered` dead documents (-1) are dropped,

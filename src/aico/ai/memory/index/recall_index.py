@@ -17,10 +17,12 @@ from aico.ai.memory.index.documents import EVERYTHING, Document, DocumentTable, 
 from aico.ai.memory.index.episodes import Episodes
 from aico.ai.memory.index.ids import NumbersById
 from aico.ai.memory.index.languages import language
+from aico.ai.memory.index.parts import inside
 from aico.ai.memory.index.postings import InvertedIndex, Scorer
 from aico.ai.memory.index.query import Query, QueryReader
 from aico.ai.memory.index.search import IndexState, Question, Search
 from aico.ai.memory.index.sharing import SharedLock
+from aico.ai.memory.index.snapshot import Frozen, Head, Source, read_parts, vectors_of
 from aico.ai.memory.index.uncertain import UncertainWords
 from aico.ai.memory.index.vectors import Meaning, VectorTable, fixed_point
 
@@ -30,6 +32,9 @@ _CHUNK = 50_000
 """Documents taken in under one hold of the lock."""
 _COMPACT_FROM = 1_000
 """Dead documents that may lie about in any case; beyond, as many as a quarter of all."""
+
+_BYTES_A_DOCUMENT = 60
+"""Links, places and ids, beside what the parts of an index tell of themselves."""
 
 
 class RecallIndex:
@@ -131,6 +136,37 @@ class RecallIndex:
         finally:
             with self._lock.alone:
                 vectors.take_codes(work, codes)
+
+    def size_bytes(self) -> int:
+        """About how much memory it takes."""
+        with self._lock.shared:
+            parts = (self._table, self._inverted, self._vectors)
+            return sum(part.size_bytes() for part in parts) + _BYTES_A_DOCUMENT * self._table.size
+
+    def freeze(self) -> Frozen:
+        """The index as it is now, to be written to a snapshot while it goes on. Takes milliseconds."""
+        with self._lock.alone:
+            return Frozen(
+                self._table.copy_for_parts(),
+                self._inverted.copy_for_parts(),
+                self._episodes.copy_for_parts(),
+                self._uncertain.copy_for_parts(),
+                self._vectors.copy_for_parts(),
+            )
+
+    @classmethod
+    def of_snapshot(cls, source: Source, head: Head) -> "RecallIndex":
+        """The index that was written to a snapshot. Raises what `source` raises."""
+        parts, blocks = read_parts(source, head)
+        made = cls(episode_gap_s=head.gap_us // 1_000_000)
+        made._table = DocumentTable.of_parts(inside("documents", parts))
+        made._numbers = NumbersById(made._table)
+        made._numbers.settle(at_once=True)
+        made._inverted = InvertedIndex.of_parts(inside("postings", parts))
+        made._episodes = Episodes.of_parts(made._table, inside("episodes", parts), gap_us=made._gap_us)
+        made._uncertain = UncertainWords.of_parts(made._analyzer, inside("uncertain", parts))
+        made._vectors = vectors_of(parts, blocks, document_count=made._table.size)
+        return made
 
     def search(
         self, query: str, *, limit: int = 10, where: Filter = EVERYTHING, meaning: Meaning | None = None

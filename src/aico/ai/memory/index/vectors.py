@@ -122,6 +122,11 @@ class VectorTable:
         """How many vectors there are."""
         return self._row_count - len(self._free) - self._empty
 
+    def size_bytes(self) -> int:
+        """The memory of rows and codes."""
+        dimension = len(self._sum)
+        return self._row_count * (2 * dimension + 4) + self.coded * dimension // 4 + self._row_of.nbytes
+
     @property
     def coded(self) -> int:
         """How many rows have a code, from the first on."""
@@ -338,7 +343,7 @@ class VectorTable:
 
     def sum_of(self, blocks: Iterable[Rows]) -> Sums:
         """The sum of all rows in some blocks."""
-        total: Sums = np.zeros(len(self._sum), np.int64)
+        total = np.zeros(len(self._sum), np.int64)
         for block in blocks:
             total += block.sum(axis=0, dtype=np.int64)
         return total
@@ -365,7 +370,8 @@ class VectorTable:
 
     def _kept(self, renumbered: Ints) -> Places:
         places = self._living(0, None)
-        return places[renumbered[self._document_of[places]] != _NONE]
+        kept: Places = places[renumbered[self._document_of[places]] != _NONE]
+        return kept
 
     def _gathered(self, places: Places) -> Rows:
         """A new block with these rows."""
