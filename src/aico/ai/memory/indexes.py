@@ -175,7 +175,7 @@ class Indexes:
             self._begin(user_id, user)
         if user.position == 0:
             self._reader.read_all(user_id, user.index)
-        else:
+        elif user.position < newest:
             left = self._reader.read_on(user_id, user.index, after=user.position, up_to=newest)
             if left and user.kept:
                 self._forget_snapshot(user_id)

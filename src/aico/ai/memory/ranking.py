@@ -88,11 +88,13 @@ def neighbours(pool: Ints, links: Ints, *, away: int) -> Ints:
 
 def widen(seeds: Ints, previous: Ints, following: Ints, allowed: Mask) -> Ints:
     """The seeds with every allowed message up to two turns to either side in the same episode (step 1)."""
-    reached = [seeds]
+    reached = np.zeros(len(allowed), np.bool_)
+    reached[seeds] = True
     for links in (previous, following):
-        reached += [neighbours(seeds, links, away=away) for away in range(1, len(NEIGHBOUR_WEIGHTS) + 1)]
-    pool: Ints = np.unique(np.concatenate(reached))
-    pool = pool[pool != _NONE]
+        for away in range(1, len(NEIGHBOUR_WEIGHTS) + 1):
+            who = neighbours(seeds, links, away=away)
+            reached[who[who != _NONE]] = True
+    pool = np.flatnonzero(reached).astype(np.int32)
     return pool[allowed[pool]]
 
 

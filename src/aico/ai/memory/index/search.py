@@ -66,8 +66,9 @@ class Search:
         if not len(found):
             return []
         scores = ranking.rank(found)
-        best = self._table.order_by_score(found.documents, scores)[:limit]
-        return [self._explained(found, place, float(scores[place])) for place in best.tolist() if scores[place] > 0]
+        best = ranking.best(scores, limit)
+        best = best[self._table.order_by_score(found.documents[best], scores[best])[:limit]]
+        return [self._explained(found, place, float(scores[place])) for place in best.tolist()]
 
     def candidates(self, count: int) -> Candidates:
         """The `count` best by words and as many by meaning, with their neighbours, and what is known of each."""
@@ -151,15 +152,15 @@ class Search:
 
     def _lenders(self, around: Ints, lent: Floats) -> tuple[tuple[bytes, tuple[str, ...]], ...]:
         """The neighbours that lent most, given who stands around and what each lends of each word."""
-        amounts = lent.sum(axis=0)
-        most = sorted(np.flatnonzero(amounts > 0).tolist(), key=lambda place: -float(amounts[place]))
+        amounts = lent.sum(axis=0).tolist()
+        most = sorted((place for place, amount in enumerate(amounts) if amount > 0), key=lambda place: -amounts[place])
         return tuple(
-            (self._table.id_of(around[place]), self._shown(lent[:, place])) for place in most[:_NEIGHBOURS_SHOWN]
+            (self._table.id_of(int(around[place])), self._shown(lent[:, place])) for place in most[:_NEIGHBOURS_SHOWN]
         )
 
     def _shown(self, scores: Floats) -> tuple[str, ...]:
         """The question's words that score above zero."""
-        return self._asked.shown(set(np.flatnonzero(scores > 0).tolist()))
+        return self._asked.shown({word for word, score in enumerate(scores.tolist()) if score > 0})
 
 
 class _Surroundings:

@@ -8,6 +8,7 @@ The scale is such that 32-bit floats hold every sum of products exactly: these a
 sum is larger than the product of both lengths (Cauchy and Schwarz). So no score depends on the order of arrival.
 """
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -27,7 +28,7 @@ CODED_FROM = 20_000
 """So many rows are compared in about a millisecond; above, codes are faster (docs/decisions/0035)."""
 CODE_EVERY = 4_000
 """Newest rows without a code, all compared, before they are coded."""
-WIDE, WIDE_SHARE = 600, 1_000
+WIDE, WIDE_SHARE = 400, 1_000
 """How many rows the codes may name: so many, and one more for each `WIDE_SHARE` there are."""
 _EXACT_SHARE = 4
 """A filter that leaves fewer than one in so many is answered by comparing all that it leaves."""
@@ -239,23 +240,16 @@ class VectorTable:
         return documents[first], cosines[first]
 
     def _cosines(self, question: Rows, places: Places) -> Floats:
-        """Of some rows; of ascending ones the fastest."""
-        products = np.empty(len(places), np.float32)
-        asked, scratch = question.astype(np.float32), np.empty((_STEP_ROWS, len(question)), np.float32)
-        order: Places | None = None
-        if len(places) > 1 and (np.diff(places) < 0).any():
-            order = np.argsort(places)
-            places = places[order]
-        ends = np.searchsorted(places, np.arange(1, len(self._blocks) + 1) * BLOCK_ROWS).tolist()
+        """Of some rows, in their order."""
+        order = np.argsort(places) if len(places) > 1 and (places[1:] < places[:-1]).any() else None
+        ascending = places if order is None else places[order]
+        products, asked, scratch = np.empty(len(places), np.float32), question.astype(np.float32), _Scratch.of(question)
+        ends = np.searchsorted(ascending, np.arange(1, len(self._blocks) + 1) * BLOCK_ROWS).tolist()
         for block, (first, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
-            rows = self._blocks[block]
-            whole = end - first == places[end - 1] - places[first] + 1 if end > first else False
             for start in range(first, end, _STEP_ROWS):
-                stop = min(start + _STEP_ROWS, end)
-                part = places[start:stop] - block * BLOCK_ROWS
-                some = rows[part[0] : part[-1] + 1] if whole else rows[part]
-                np.copyto(scratch[: stop - start], some)
-                np.dot(scratch[: stop - start], asked, out=products[start:stop])
+                part = ascending[start : min(start + _STEP_ROWS, end)] - block * BLOCK_ROWS
+                floats = scratch.floats_of(self._blocks[block], part)
+                np.dot(floats, asked, out=products[start : start + len(part)])
         products /= np.float32(SCALE**2)
         if order is None:
             return products
@@ -400,6 +394,33 @@ class VectorTable:
         if document >= len(self._row_of) or self._row_of[document] == _NONE:
             return []
         return [int(self._row_of[document]), *self._more.get(document, ())]
+
+
+class _Scratch(threading.local):
+    """Arrays of one thread to convert rows in: fresh ones would cost more than the conversion."""
+
+    def __init__(self) -> None:
+        self._whole, self._floats = np.empty((0, 0), np.int16), np.empty((0, 0), np.float32)
+
+    @classmethod
+    def of(cls, question: Rows) -> "_Scratch":
+        if _scratch._whole.shape[1] != len(question):
+            _scratch._whole = np.empty((_STEP_ROWS, len(question)), np.int16)
+            _scratch._floats = np.empty((_STEP_ROWS, len(question)), np.float32)
+        return _scratch
+
+    def floats_of(self, block: Rows, places: Places) -> Floats:
+        """Some rows of a block, ascending, as floats; good until the next call."""
+        count, first, last = len(places), int(places[0]), int(places[-1])
+        if last - first + 1 == count:
+            rows = block[first : last + 1]
+        else:
+            rows = np.take(block, places, axis=0, out=self._whole[:count], mode="clip")
+        np.copyto(self._floats[:count], rows)
+        return self._floats[:count]
+
+
+_scratch = _Scratch()
 
 
 def _with_room(numbers: Ints, count: int) -> Ints:
