@@ -236,7 +236,8 @@ class DocumentTable:
     def of_parts(cls, parts: Parts) -> "DocumentTable":
         """What `parts` gave."""
         made = cls()
-        made._columns = inside("column", parts)
+        columns = inside("column", parts)
+        made._columns = {name: columns[name] for name in _COLUMNS}  # in the order in which rows are appended
         made.size = len(made._columns["row"])
         names = {name: unpacked_names(packed) for name, packed in inside("names", parts).items()}
         made._conversations.learn([bytes.fromhex(name) for name in names["conversation"]])

@@ -149,8 +149,7 @@ def read_arrays(source: Source, head: Head) -> Iterator[tuple[str, Array]]:
 def read_ids(source: Source, head: Head) -> set[bytes]:
     """The ids of all documents in it."""
     halves = dict(zip(_IDS, (array for _, array in read_arrays(source, head)), strict=False))
-    high, low = (halves[name].astype(">u8") for name in _IDS)
-    together = np.stack([high, low], axis=1).tobytes()
+    together = np.stack([halves[name] for name in _IDS], axis=1).astype(">u8").tobytes()
     return {together[place : place + 16] for place in range(0, len(together), 16)}
 
 

@@ -78,10 +78,9 @@ class Coding:
     def run(self) -> Codes:
         """The codes of all rows up to `end`. Rows that change meanwhile get the code of what they were, or are."""
         codes = self.codes or Codes.trained(self._sample())
-        for first in range(len(codes), self.end, BLOCK_ROWS):
+        while (first := len(codes)) < self.end:
             block, start = divmod(first, BLOCK_ROWS)
-            end = min(self.end, first - start + BLOCK_ROWS)
-            codes = codes.and_more(self.blocks[block][start : start + end - first])
+            codes = codes.and_more(self.blocks[block][start : start + self.end - first])
         return codes
 
     def _sample(self) -> Rows:
@@ -326,13 +325,13 @@ class VectorTable:
     def code_parts(self, renumbered: Ints) -> Codes | None:
         """The codes of the rows in that order: as they are, or made anew where a row in between goes."""
         places = self._kept(renumbered)
-        if self._codes is None or len(places) < self.coded:
+        if self._codes is None:
             return None
-        if bool((places[: self.coded] == np.arange(self.coded)).all()):
+        if np.array_equal(places[: self.coded], np.arange(self.coded)):
             return self._codes
-        anew = self._codes.emptied()
+        anew, left = self._codes.emptied(), len(places)
         for rows in self.row_parts(renumbered):
-            anew = anew.and_more(rows)
+            anew, left = anew.and_more(rows[:left]), left - len(rows)
         return anew
 
     def sum_of(self, blocks: Iterable[Rows]) -> Sums:
