@@ -201,6 +201,13 @@ def hot_tier_prefix(folder: Path, secret: str, *place: str | bytes | int) -> byt
     return hashlib.blake2b(encoded(*place), digest_size=16, key=hkdf(key, b"names")).digest()
 
 
+def snapshot(folder: Path, secret: str, user_id: bytes, stream: bytes) -> bytes:
+    """The snapshot of a person's recall index, in the clear."""
+    vault = json.loads((folder / "vault.json").read_bytes())
+    key = hkdf(root_key(vault, secret), b"aico 1 view snapshots")
+    return opened_stream(key, stream, encoded("view snapshot", "recall index", vault["vault_id"], user_id))
+
+
 def opened_stream(key: bytes, stream: bytes, encoded_place: bytes) -> bytes:
     """A sealed stream: header of 11 bytes, salt of 32, then chunks under a counter with a flag on the last."""
     header, salt, body = stream[:11], stream[11:43], stream[43:]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from aico.errors import FormatTooNew, Tampered
 from aico.security.keys import ValueKey
-from aico.security.stream import CHUNK_BYTES, HEADER_BYTES, MAGIC, open_stream, seal_stream
+from aico.security.stream import CHUNK_BYTES, HEADER_BYTES, MAGIC, SealedReader, open_stream, seal_stream
 
 KEYS = {1: ValueKey(bytes(range(32)))}
 PLACE = ("files", "a.jpg")
@@ -171,3 +171,26 @@ def test_a_flip_in_a_long_stream_gives_nothing_that_is_not_genuine(bit):
 
 
 LONG = sealed(content(131073))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("part", [1_000, CHUNK_BYTES - 1, CHUNK_BYTES, 2 * CHUNK_BYTES + 7, 1 << 20])
+def test_a_stream_fills_buffers_of_any_size_and_refuses_to_fill_more(size, part):
+    plain, found = content(size), b""
+    reader = SealedReader(io.BytesIO(sealed(plain)), keys=KEYS, bound_to=PLACE)
+    while len(found) < size:
+        buffer = bytearray(min(part, size - len(found)))
+        reader.fill(buffer)
+        found += buffer
+    assert found == plain
+    with pytest.raises(Tampered):
+        reader.fill(bytearray(1))
+
+
+def test_a_flipped_bit_is_refused_while_filling():
+    raw = sealed(content(200_000))
+    for place in range(HEADER_BYTES, len(raw), 9_973):
+        broken = bytearray(raw)
+        broken[place] ^= 1
+        with pytest.raises(Tampered):
+            SealedReader(io.BytesIO(broken), keys=KEYS, bound_to=PLACE).fill(bytearray(200_000))

@@ -72,7 +72,7 @@ class Indexes:
         self._users_most, self._size_most_bytes = users_in_memory, memory_mib << 20
         self._users: OrderedDict[bytes, UserIndex] = OrderedDict()  # least recently used first
         self._lock = threading.Lock()  # guards the line above
-        self._background = Background(self._look_after_all, name="aico-index")
+        self._background = Background(self._work_unasked, name="aico-index")
         self._writing = threading.Lock()
         self._tell, self._untold, self.problems = tell, SimpleQueue[str](), list[str]()
         """The last says what went wrong with snapshots since the vault was opened; nothing of the truth is lost by it."""
@@ -148,7 +148,7 @@ class Indexes:
 
     def sweep(self, user_ids: Iterable[bytes]) -> None:
         """Write what is worth keeping of the indexes in memory, and remove what belongs to none of these people."""
-        self._look_after_all()
+        self._look_after_all(lambda: True)
         self._files.delete_others(set(user_ids))
 
     def close(self) -> None:
@@ -221,13 +221,16 @@ class Indexes:
 
     # Keeping
 
-    def _look_after_all(self) -> float | None:
+    def _work_unasked(self) -> float | None:
+        return self._look_after_all(lambda: not self._background.stopping)
+
+    def _look_after_all(self, go_on: Callable[[], bool]) -> float | None:
         """Code what is worth it and write what is worth keeping; when to look again."""
         self._tell_all()
         with self._lock:
             users = list(self._users.items())
         for user_id, user in users:
-            if self._background.stopping:
+            if not go_on():
                 return None
             user.index.code_vectors()
             if self._worth_keeping(user):

@@ -4,7 +4,7 @@ import fcntl
 import os
 import secrets
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -65,7 +65,8 @@ class SnapshotFiles:
                 exc, self._folder, "the recall index was not kept; nothing of the memory is lost"
             ) from exc
         finally:
-            fresh.unlink(missing_ok=True)
+            with suppress(OSError):  # a folder that is none was said already
+                fresh.unlink()
 
     def delete(self, user_id: bytes) -> bool:
         """Remove this person's snapshot, and one that is being written; whether there was any. Raises StorageError."""

@@ -67,6 +67,19 @@ def test_compaction_keeps_the_living_and_forgets_the_words_of_the_dead(
     assert set(index._numbering) == {word for words in living for word in words}
 
 
+@given(documents=texts, wanted=st.sets(st.integers(0, 11)))
+def test_worths_looked_up_for_some_are_those_added_up_for_all(documents: list[list[str]], wanted: set[int]) -> None:
+    index, count = InvertedIndex(), len(documents)
+    index.add_many(enumerate(documents))
+    marked = np.array([number in wanted for number in range(count)], np.bool_)
+    numbers, place_of = np.flatnonzero(marked), np.full(count, -1, np.int32)
+    place_of[numbers] = np.arange(len(numbers))
+    found = scorer_of(index, documents, [True] * count).weigh(["a", "b"])
+    scores = np.zeros(count, np.float32)
+    found.add_to(scores)
+    assert (found.at(marked, place_of, len(numbers)) == scores[numbers]).all()
+
+
 def test_segments_stay_few_while_documents_keep_coming() -> None:
     index = InvertedIndex()
     for batch in range(100):

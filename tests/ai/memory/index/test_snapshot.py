@@ -15,7 +15,6 @@ from tests.ai.memory.index.test_rebuild import documents, filters, queries, size
 from tests.ai.memory.index.test_recall_index import a_message, apart
 from tests.ai.memory.index.test_vectors import asked, vectors
 
-
 steps = st.lists(
     st.tuples(
         st.sampled_from(["add", "add", "vectors", "vectors", "remove", "drop", "search"]),
