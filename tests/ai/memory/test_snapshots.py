@@ -54,7 +54,7 @@ def keep(vault: Vault, user: str = "mia") -> Path:
     user_id = vault.users.find(user)
     vault.indexes.current(user_id)
     vault.indexes.sweep(row["id"] for row in vault.connection.fetch_all("SELECT id FROM users"))
-    path = vault.indexes._files.path(user_id)
+    path = vault.indexes.files.path(user_id)
     assert path.exists(), vault.indexes.problems
     return path
 
@@ -190,7 +190,7 @@ def test_a_snapshot_from_before_the_truth_was_put_back_is_refused(tmp_path, buil
     restore_vault(backup, tmp_path / "again", passphrase=PASSPHRASE)
     with opened(tmp_path / "again") as vault:
         say(vault, "another life", "goes on", "quite long", "enough", "to pass", "the snapshot", conversation="c3")
-        place = vault.indexes._files.path(vault.users.find("mia"))
+        place = vault.indexes.files.path(vault.users.find("mia"))
         vault.indexes.close()
     place.parent.mkdir(exist_ok=True)
     place.write_bytes(later)
@@ -256,14 +256,14 @@ def test_a_writer_that_was_late_does_not_bring_back_what_was_forgotten(tmp_path)
         user_id = late.users.find("mia")
         say(late, "one more turn", conversation="c2")
         late.indexes.current(user_id)
-        write, gone = late.indexes._files._seal, []
+        write, gone = late.indexes.files._seal, []
 
         def slowly(*arguments):
             write(*arguments)
             vault.memory.forget("mia", about="parrot")
             gone.append(path.exists())
 
-        late.indexes._files._seal = slowly
+        late.indexes.files._seal = slowly
         late.indexes._try_to_keep(user_id, late.indexes._users[user_id])
         assert gone == [False]
         assert list(path.parent.iterdir()) == []

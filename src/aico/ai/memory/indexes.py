@@ -67,7 +67,7 @@ class Indexes:
         memory_mib: int,
         tell: Callable[[str], object],
     ) -> None:
-        self._connection, self._feed, self._reader, self._files = connection, feed, reader, files
+        self._connection, self._feed, self._reader, self.files = connection, feed, reader, files
         self._model, self._episode_gap_s = model or "", episode_gap_s
         self._users_most, self._size_most_bytes = users_in_memory, memory_mib << 20
         self._users: OrderedDict[bytes, UserIndex] = OrderedDict()  # least recently used first
@@ -110,7 +110,7 @@ class Indexes:
         if any(id_ in index for id_ in wanted):
             return True
         try:
-            with self._files.opened(user_id) as source:
+            with self.files.opened(user_id) as source:
                 return source is not None and not wanted.isdisjoint(read_ids(source, read_head(source)))
         except AicoError:  # what does not open holds nothing for anybody
             return False
@@ -138,7 +138,7 @@ class Indexes:
         count, wrong = 0, set(self.problems)
         for user_id in user_ids:
             try:
-                with self._files.opened(user_id) as source:
+                with self.files.opened(user_id) as source:
                     if source is not None:
                         count += 1
                         self._check(source)
@@ -149,7 +149,7 @@ class Indexes:
     def sweep(self, user_ids: Iterable[bytes]) -> None:
         """Write what is worth keeping of the indexes in memory, and remove what belongs to none of these people."""
         self._look_after_all(lambda: True)
-        self._files.delete_others(set(user_ids))
+        self.files.delete_others(set(user_ids))
 
     def close(self) -> None:
         """End the background work. An index that had to be built is written down first, for the next process."""
@@ -187,7 +187,7 @@ class Indexes:
         """Begin with the snapshot, or with nothing where there is none that can be used."""
         user.begin(RecallIndex(episode_gap_s=self._episode_gap_s), 0)
         try:
-            with self._files.opened(user_id) as source:
+            with self.files.opened(user_id) as source:
                 if source is not None:
                     head = self._check_head(read_head(source))
                     user.begin(RecallIndex.of_snapshot(source, head), head.number)
@@ -268,7 +268,7 @@ class Indexes:
                 give_name()
                 return True
 
-        if self._files.write(user_id, self._filler(frozen, (position, *mark)), place):
+        if self.files.write(user_id, self._filler(frozen, (position, *mark)), place):
             user.kept, user.kept_codes = position, codes
 
     def _filler(self, frozen: Frozen, mark: tuple[int, bytes, int]) -> Callable[[BinaryIO], None]:
@@ -286,7 +286,7 @@ class Indexes:
         if user is not None:
             user.kept = 0
         try:
-            self._files.delete(user_id)
+            self.files.delete(user_id)
         except AicoError as exc:
             self._note(str(exc))
         if user is not None and self._worth_keeping(user, rested=False):

@@ -4,6 +4,7 @@ Product quantisation (Jégou, Douze and Schmid, 2011) with the 4-bit fast scan o
 as `faiss` has it. What it names is compared again by the rows themselves, so no score depends on it.
 """
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -41,11 +42,12 @@ class Codes:
         engine.train(sample[:_TRAINED_ON].astype(np.float32))
         return cls(engine)
 
-    def and_more(self, rows: Rows) -> "Codes":
+    def and_more(self, blocks: Iterable[Rows]) -> "Codes":
         """These codes, and those of further rows."""
         longer = _faiss().clone_index(self._engine)
-        for first in range(0, len(rows), _ROWS_AT_ONCE):
-            longer.add(rows[first : first + _ROWS_AT_ONCE].astype(np.float32))
+        for rows in blocks:
+            for first in range(0, len(rows), _ROWS_AT_ONCE):
+                longer.add(rows[first : first + _ROWS_AT_ONCE].astype(np.float32))
         return Codes(longer)
 
     def emptied(self) -> "Codes":

@@ -78,10 +78,14 @@ class Coding:
     def run(self) -> Codes:
         """The codes of all rows up to `end`. Rows that change meanwhile get the code of what they were, or are."""
         codes = self.codes or Codes.trained(self._sample())
-        while (first := len(codes)) < self.end:
+        return codes.and_more(self._rows_from(len(codes)))
+
+    def _rows_from(self, first: int) -> Iterator[Rows]:
+        while first < self.end:
             block, start = divmod(first, BLOCK_ROWS)
-            codes = codes.and_more(self.blocks[block][start : start + self.end - first])
-        return codes
+            rows = self.blocks[block][start : start + self.end - first]
+            yield rows
+            first += len(rows)
 
     def _sample(self) -> Rows:
         some = np.random.default_rng(0).permutation(self.end)[:20_000]
@@ -329,10 +333,9 @@ class VectorTable:
             return None
         if np.array_equal(places[: self.coded], np.arange(self.coded)):
             return self._codes
-        anew, left = self._codes.emptied(), len(places)
-        for rows in self.row_parts(renumbered):
-            anew, left = anew.and_more(rows[:left]), left - len(rows)
-        return anew
+        firsts = range(0, len(places), BLOCK_ROWS)
+        blocks = zip(firsts, self.row_parts(renumbered), strict=True)
+        return self._codes.emptied().and_more(rows[: len(places) - first] for first, rows in blocks)
 
     def sum_of(self, blocks: Iterable[Rows]) -> Sums:
         """The sum of all rows in some blocks."""
