@@ -9,7 +9,7 @@ BENCHMARKS = {
     "arrival": "A ChatGPT export on its way in: speed, memory, a kill, and what can be read afterwards.",
     "locomo": "Recall quality: does a question find the turns its answer rests on?",
     "repositories": "The usual questions at ten thousand rows and at a million.",
-    "recall": "How fast a hybrid recall is, the question's vector given, and what the index takes in memory.",
+    "recall": "How fast a hybrid recall is, alone and while others write, beside Chroma, and what its index takes.",
     "analytics": "Reports in DuckDB against the same SQL in the sealed SQLite store.",
     "embed": "The default embedding model: CPU time for a query and a passage, memory, loading.",
     "xquad": "Recall across languages: does a question find its paragraph?",

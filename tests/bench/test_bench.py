@@ -229,13 +229,11 @@ def test_analytics_gives_the_same_rows_from_columns_and_from_the_store():
     assert report["ratio_least"] > 0 and report["refresh_ms"] > 0
 
 
-def test_recall_is_measured_at_each_size_and_finds_what_another_process_records() -> None:
-    report = run_bench("recall", "--n", "100", "--n", "2100", "--questions", "5", "--arrivals", "2", "--peer-most", "0")
-    assert [size["n"] for size in report["sizes"]] == [100, 2100]
-    for size in report["sizes"]:
-        assert size["recall@10"] == 1  # so few are compared one by one
-        assert {"recall_p50_ms", "recall_p95_ms", "index_p50_ms", "index_p95_ms"} == set(size["while written"])
-        assert size["arrival"]["p95_ms"] > 0
-    assert report["sizes"][0]["built"]["snapshot_mb"] == 0 < report["sizes"][1]["built"]["snapshot_mb"]
+def test_recall_is_measured_while_others_write_and_from_process_to_process() -> None:
+    report = run_bench("recall", "--n", "2100", "--questions", "5", "--arrivals", "2", "--peer-most", "0")
+    [size] = report["sizes"]
+    assert (size["n"], size["recall@10"]) == (2100, 1)  # so few are compared one by one
+    assert {"recall_p50_ms", "recall_p95_ms", "index_p50_ms", "index_p95_ms"} == set(size["while written"])
+    assert size["arrival"]["p95_ms"] > 0 < size["built"]["snapshot_mb"]
     assert ("chromadb" in report["missing"]) == (find_spec("chromadb") is None)
     assert_says_where_it_ran(report)
