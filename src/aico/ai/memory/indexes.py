@@ -193,8 +193,6 @@ class Indexes:
                     user.begin(RecallIndex.of_snapshot(source, head), head.number)
         except AicoError as exc:
             self._note(f"the snapshot of a recall index was refused, the index is built anew from the truth: {exc}")
-        except OSError as exc:
-            self._note(f"the snapshot of a recall index cannot be read: {exc.strerror}; the index is built anew")
 
     def _check_head(self, head: Head) -> Head:
         if head.model != self._model:

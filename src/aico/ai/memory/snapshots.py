@@ -31,14 +31,20 @@ class SnapshotFiles:
 
     @contextmanager
     def opened(self, user_id: bytes) -> Iterator[SealedReader | None]:
-        """This person's snapshot; None if there is none. Raises Tampered or FormatTooNew, here and while it is read."""
+        """This person's snapshot; None if there is none.
+
+        Raises Tampered, FormatTooNew or StorageError, here and for what goes wrong while it is read.
+        """
+        path = self.path(user_id)
         try:
-            source = self.path(user_id).open("rb")
-        except FileNotFoundError:
-            yield None
-            return
-        with source, SealedReader(source, keys=self._keys, bound_to=self._place(user_id)) as reader:
-            yield reader
+            if not path.exists():
+                yield None
+                return
+            source = path.open("rb")
+            with source, SealedReader(source, keys=self._keys, bound_to=self._place(user_id)) as reader:
+                yield reader
+        except OSError as exc:
+            raise storage_error(exc, path, "the recall index is built from the truth") from exc
 
     def write(
         self, user_id: bytes, fill: Callable[[BinaryIO], None], place: Callable[[Callable[[], object]], bool]

@@ -123,7 +123,7 @@ class RecallIndex:
     def code_vectors(self) -> None:
         """Code the vectors that have come, when they are many: takes seconds for 100,000. Searches and changes go on.
 
-        One thread at a time. Without the extra `embed` all vectors are compared each time.
+        Does nothing while another thread is at it. Without the extra `embed` all vectors are compared each time.
         """
         with self._lock.alone:
             vectors = self._vectors

@@ -264,7 +264,9 @@ class VectorTable:
 
     def coding(self) -> Coding | None:
         """What there is to code, None while it is not worth it or cannot be done. Tell `take_codes` what came of it."""
-        if not self.worth_coding():
+        if (
+            self._coding_to or not self.worth_coding()
+        ):  # one at a time: else a row could get the code of another's vector
             return None
         self._coding_to = self._row_count
         self._empty += len(self._free)  # rows that lie below `_coding_to` now
