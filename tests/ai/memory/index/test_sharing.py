@@ -9,7 +9,7 @@ def test_readers_are_inside_together() -> None:
     lock, together = SharedLock(), threading.Barrier(3, timeout=30)
 
     def read() -> None:
-        with lock.shared:
+        with lock.shared():
             together.wait()
 
     threads = [threading.Thread(target=read) for _ in range(3)]
@@ -26,14 +26,14 @@ def test_who_changes_is_alone_and_comes_before_readers_that_come_later() -> None
 
     def change() -> None:
         waiting.set()
-        with lock.alone:
+        with lock.alone():
             order.append("changed")
 
     def read() -> None:
-        with lock.shared:
+        with lock.shared():
             order.append("read")
 
-    with lock.shared:
+    with lock.shared():
         inside.set()
         writer = threading.Thread(target=change)
         writer.start()
@@ -53,9 +53,9 @@ def test_an_error_inside_gives_the_lock_back() -> None:
     lock = SharedLock()
     for side in (lock.shared, lock.alone, lock.shared):
         try:
-            with side:
+            with side():
                 raise KeyError
         except KeyError:
             pass
-    with lock.alone:
+    with lock.alone():
         pass

@@ -62,14 +62,14 @@ class RecallIndex:
         return self._table.alive_count
 
     def __contains__(self, document: object) -> bool:
-        with self._lock.shared:
+        with self._lock.shared():
             return isinstance(document, bytes) and self._numbers.find(document) is not None
 
     def add(self, documents: Iterable[Document]) -> None:
         """Take in documents; one whose id is there already replaces it. Bulk is several times faster a document."""
         arriving = iter(documents)
         while chunk := list(islice(arriving, _CHUNK)):
-            with self._lock.alone:
+            with self._lock.alone():
                 self._take_in(list({entry.id: entry for entry in chunk}.values()))
 
     def remove(self, ids: Iterable[bytes]) -> None:
@@ -78,7 +78,7 @@ class RecallIndex:
         Their words stay in memory, unreachable, until dead documents are dropped together.
         """
         leaving = list(ids)
-        with self._lock.alone:
+        with self._lock.alone():
             for document in leaving:
                 self._let_go(document)
             self._compact_when_worth_it()
@@ -90,7 +90,7 @@ class RecallIndex:
         says drops them.
         """
         rows = fixed_point(vectors)
-        with self._lock.alone:
+        with self._lock.alone():
             numbers = [self._numbers.find(document) for document in ids]
             known = [place for place, number in enumerate(numbers) if number is not None]
             self._vectors.add([number for number in numbers if number is not None], rows[known])
@@ -98,7 +98,7 @@ class RecallIndex:
     def drop_vectors(self, ids: Iterable[bytes] | None = None) -> None:
         """Let go of the vectors of some documents, or of all; the documents are then found by their words."""
         leaving = None if ids is None else list(ids)
-        with self._lock.alone:
+        with self._lock.alone():
             if leaving is None:
                 self._vectors = VectorTable()
                 return
@@ -125,7 +125,7 @@ class RecallIndex:
 
         Does nothing while another thread is at it. Without the extra `embed` all vectors are compared each time.
         """
-        with self._lock.alone:
+        with self._lock.alone():
             vectors = self._vectors
             work = vectors.coding()
         if work is None:
@@ -134,18 +134,18 @@ class RecallIndex:
         try:
             codes = work.run()
         finally:
-            with self._lock.alone:
+            with self._lock.alone():
                 vectors.take_codes(work, codes)
 
     def size_bytes(self) -> int:
         """About how much memory it takes."""
-        with self._lock.shared:
+        with self._lock.shared():
             parts = (self._table, self._inverted, self._vectors)
             return sum(part.size_bytes() for part in parts) + _BYTES_A_DOCUMENT * self._table.size
 
     def freeze(self) -> Frozen:
         """The index as it is now, to be written to a snapshot while it goes on. Takes milliseconds."""
-        with self._lock.alone:
+        with self._lock.alone():
             return Frozen(
                 self._table.copy_for_parts(),
                 self._inverted.copy_for_parts(),
@@ -210,7 +210,7 @@ class RecallIndex:
         wanted = [said_terms(word.terms) for word in asked.words]
 
         def holds(candidate: str) -> bool:
-            with self._lock.shared, self._reading:
+            with self._lock.shared(), self._reading:
                 held = reader.terms_of(candidate)
             return asked.content and not any(held.isdisjoint(terms) for terms in wanted)
 
@@ -292,11 +292,11 @@ class RecallIndex:
     def _ready(self) -> Iterator[IndexState]:
         """Share the lock with other searches, the state being made."""
         while True:
-            with self._lock.shared:
+            with self._lock.shared():
                 if (state := self._state) is not None:
                     yield state
                     return
-            with self._lock.alone:
+            with self._lock.alone():
                 self._ensure_state()
 
     def _ensure_state(self) -> None:
