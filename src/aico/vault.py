@@ -249,7 +249,7 @@ class Vault:
                 ),
                 files=SnapshotFiles(
                     folder / DATA_FOLDER / INDEX_FOLDER,
-                    {vault_file.generation: unlocked.root.for_purpose(Purpose.SNAPSHOTS)},
+                    partial(keys.for_purpose, Purpose.SNAPSHOTS),
                     vault_id=self.vault_id,
                 ),
                 model=self.embeddings.model,

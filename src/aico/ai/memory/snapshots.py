@@ -19,11 +19,13 @@ _SUFFIX, _FRESH = ".snapshot", ".new-"
 
 
 class SnapshotFiles:
-    """The files in `data/index/`. Each opens for its vault and its person alone. Any thread and process may use it."""
+    """The files in `data/index/`. Each opens for its vault and its person alone. Any thread and process may use it.
 
-    def __init__(self, folder: Path, keys: dict[int, ValueKey], *, vault_id: str) -> None:
+    `keys` gives the keys as they are now: a rotation deletes what is here and changes every name.
+    """
+
+    def __init__(self, folder: Path, keys: Callable[[], dict[int, ValueKey]], *, vault_id: str) -> None:
         self._folder, self._keys, self._vault_id = folder, keys, vault_id
-        self._names = keys[max(keys)].derive(b"aico 1 snapshot names")
 
     def path(self, user_id: bytes) -> Path:
         """Where this person's snapshot is, if there is one."""
@@ -41,7 +43,7 @@ class SnapshotFiles:
                 yield None
                 return
             source = path.open("rb")
-            with source, SealedReader(source, keys=self._keys, bound_to=self._place(user_id)) as reader:
+            with source, SealedReader(source, keys=self._keys(), bound_to=self._place(user_id)) as reader:
                 yield reader
         except OSError as exc:
             raise storage_error(exc, path, "the recall index is built from the truth") from exc
@@ -95,7 +97,7 @@ class SnapshotFiles:
         return bool(paths)
 
     def _seal(self, user_id: bytes, file: BinaryIO, fill: Callable[[BinaryIO], None]) -> None:
-        writer = SealedWriter(file, keys=self._keys, bound_to=self._place(user_id))
+        writer = SealedWriter(file, keys=self._keys(), bound_to=self._place(user_id))
         fill(cast(BinaryIO, writer))
         writer.finish()
         file.flush()
@@ -105,7 +107,9 @@ class SnapshotFiles:
         return ("view snapshot", "recall index", self._vault_id, user_id)
 
     def _name(self, user_id: bytes) -> str:
-        return blake2b(user_id, key=self._names, digest_size=16).hexdigest()
+        keys = self._keys()
+        names = keys[max(keys)].derive(b"aico 1 snapshot names")
+        return blake2b(user_id, key=names, digest_size=16).hexdigest()
 
 
 def _is_being_written(path: Path) -> bool:
