@@ -430,6 +430,18 @@ def test_an_interrupted_rotation_opens_says_so_and_goes_on(folder):
         opened(folder, secret).close()
 
 
+def test_who_had_it_open_before_goes_on_with_what_another_began(folder):
+    with opened(folder) as vault, opened(folder) as other:
+        old = vault.keys._root
+        interrupted(vault, PASSPHRASE)
+        report = other.keys.rotate()  # it has not read a page since
+        assert (report.resumed, report.generation) == (True, 2)
+        with pytest.raises(Tampered):
+            EncryptedLibSQLConnection(folder / "data" / "aico.db", DatabaseKeys({1: old.for_pages()}), create=False)
+        assert len(texts(vault)) == len(texts(other)) == 40
+    opened(folder).close()
+
+
 def test_killed_behind_its_entry_it_writes_no_second(folder):
     with opened(folder) as vault:
         write, keys = VaultFile.write, vault.keys

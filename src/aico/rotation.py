@@ -86,10 +86,11 @@ class Rotation:
         except OSError as exc:
             raise storage_error(exc, lock, "nothing was changed") from exc
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Busy("another process rotates the keys; nothing was changed", hint="wait for its end") from None
             yield
-        except BlockingIOError:
-            raise Busy("another process rotates the keys; nothing was changed", hint="wait for its end") from None
         finally:
             os.close(descriptor)
 
@@ -116,15 +117,14 @@ class Rotation:
 
     def go_on(self, *, file_purposes: Sequence[str], on_progress: OnProgress) -> Resealed:
         """Seal everything anew that is still under the older keys. Raises Busy, DiskFull or StorageError: call again."""
+        self._keys.look_again()  # another process may have begun, and been killed
+        self._use(self._keys.unlocked)
         pages = self._reseal_pages(on_progress)
         done, left = self._reseal_files(file_purposes, on_progress)
         backups = self._backups.reseal(on_progress=lambda done, total: on_progress("backups", done, total))
         with suppress(StorageError):  # what cannot be used is not used
             self._hot_tier.begin_anew()
-        for name in SNAPSHOT_FOLDERS:
-            for path in (self._data / name).rglob("*"):
-                if path.is_file():
-                    path.unlink(missing_ok=True)
+        self._delete_snapshots()
         return Resealed(pages, done, left, backups)
 
     def finish(self) -> None:
@@ -151,6 +151,16 @@ class Rotation:
     def _use(self, unlocked: Unlocked) -> None:
         self._keys.adopt(unlocked)
         self._page_keys.replace(unlocked.for_pages())
+
+    def _delete_snapshots(self) -> None:
+        """What another process is just writing stays: it is under the newest keys."""
+        for name in SNAPSHOT_FOLDERS:
+            for path in (self._data / name).rglob("*"):
+                try:
+                    if path.is_file() and path.suffix != ".part":
+                        path.unlink(missing_ok=True)
+                except OSError as exc:
+                    raise storage_error(exc, path, "it is still sealed under the older keys") from exc
 
     def _reseal_pages(self, on_progress: OnProgress) -> int:
         total, page_bytes = (int(self._connection.fetch_all(f"PRAGMA page_{what}")[0][0]) for what in ("count", "size"))

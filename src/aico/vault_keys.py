@@ -136,8 +136,9 @@ class VaultKeys:
 
         `secrets` are the passphrases that go on to open the vault, and the recovery phrase: where it is not given, a new
         one is made, which `on_phrase` gets as soon as it is good: what follows may fail, and nobody is told it again.
-        Each passphrase's keyslot that is left out is named in `remove` by its id. The keyring gets a new secret by itself, and a session of `aico unlock` ends. Whoever wants to write waits while the pages are
-        rewritten; it needs as much free disk as the database is large.
+        Each passphrase's keyslot that is left out is named in `remove` by its id. The keyring gets a new secret by
+        itself, and a session of `aico unlock` ends. Whoever wants to write waits while the pages are rewritten; it
+        needs as much free disk as the database is large.
 
         If it is interrupted the vault opens with the new secrets and nothing is lost; call it again, without secrets.
         Backups elsewhere stay as they are: they open with the secrets of their day.

@@ -30,6 +30,18 @@ def test_people_are_told_what_was_made(home: Path) -> None:
     assert run_json("backup", "prune", "--keep", "1")["deleted"] == []
 
 
+def test_backups_from_before_a_rotation_are_told_and_open_as_on_their_day(home: Path, tmp_path: Path) -> None:
+    run_json("record", "I moved to Lisbon.", "--conversation", "c")
+    disk = str(tmp_path / "disk")
+    made = run_json("backup", "create", "--to", disk)
+    run_json("keys", "rotate")
+    assert run_json("backup", "list", "--to", disk) == {"backups": [], "others": 1}
+    assert "from before the keys were rotated" in run("backup", "list", "--to", disk).stdout
+    restored = str(tmp_path / "restored")
+    run_json("restore", made["path"], "--to", restored)
+    assert run_json("--home", restored, "recall", "Lisbon")["hits"][0]["text"] == "I moved to Lisbon."
+
+
 def test_a_damaged_backup_is_a_message_and_a_code(home: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.aicobackup").write_bytes(b"AICObkup\x01nonsense")
     assert run_json("backup", "verify", str(tmp_path / "bad.aicobackup"), exit_code=4)["error"] == "Tampered"

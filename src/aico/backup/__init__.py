@@ -132,6 +132,13 @@ class Backups:
         """This vault's backups in the folder, oldest first. Files that its keys do not open are left out."""
         return [_info(path, head) for path, head in _heads(self._place(folder), self._keys)]
 
+    def count_others(self, folder: Path | str | None = None) -> int:
+        """How many files there look like backups and do not open: damaged, another vault's, or older than a rotation.
+
+        A restore opens the last with the secrets of their day.
+        """
+        return len(set(self._place(folder).glob(f"*{SUFFIX}")) - {info.path for info in self.list(folder)})
+
     def reseal(self, *, on_progress: OnProgress | None = None) -> int:
         """Seal every backup in the vault's own folder anew under the newest keys, with the vault.json of today.
 

@@ -61,11 +61,17 @@ def list_(call: Call, *, folder: Path | None) -> None:
     with opened(call.home) as vault:
         found = vault.backups.list(folder)
         forgotten = [vault.backups.forgotten_since(one) for one in found]
+        others = vault.backups.count_others(folder)
     pairs = zip(found, forgotten, strict=True)
-    document = {"backups": [{**_document(one), "forgotten_since": count} for one, count in pairs]}
+    document = {"backups": [{**_document(one), "forgotten_since": count} for one, count in pairs], "others": others}
 
     def show() -> None:
-        _show(found, "There is no backup here.")
+        _show(found, "There is no backup here that the vault's keys open." if others else "There is no backup here.")
+        if others:
+            say(
+                f"{number_of(others, 'file')} beside them: damaged, another vault's, or from before the keys were rotated."
+            )
+            say("Those open with the secrets of their day: `aico restore FILE --to FOLDER`.")
         if any(forgotten):
             say(f"Some still hold what was forgotten since: up to {max(forgotten):,} memories.")
             say("A restore brings it back; `aico backup prune` deletes older backups.")

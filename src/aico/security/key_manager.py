@@ -69,7 +69,10 @@ class AICOKeyManager:
         before.with_changed_passphrase(root, leaving, arriving, cost=self._cost).write(self.path)
 
     def derive_database_key(self, master_key: RootKey, database_type: str = "libsql") -> bytes:
-        """32 bytes for `EncryptedLibSQLConnection(encryption_key=…)`: those of the vault's own database for "libsql"."""
+        """32 bytes for `EncryptedLibSQLConnection(encryption_key=…)`: those of the vault's own database for "libsql".
+
+        A rotation changes them, as those of `derive_purpose_key`.
+        """
         if database_type == "libsql":
             return master_key.for_pages().reveal()
         return self.derive_purpose_key(master_key, f"database {database_type}")
@@ -79,7 +82,11 @@ class AICOKeyManager:
         return self.derive_purpose_key(master_key, f"file {purpose}")
 
     def derive_purpose_key(self, master_key: RootKey, purpose: str) -> bytes:
-        """32 bytes for a purpose of the caller's own, apart from all of ours (HKDF-SHA256, RFC 5869)."""
+        """32 bytes for a purpose of the caller's own, apart from all of ours (HKDF-SHA256, RFC 5869).
+
+        `aico keys rotate` gives the vault another root key, and this purpose another key: what the caller sealed with
+        it must be opened before and sealed anew after.
+        """
         if not purpose:
             raise InvalidInput("a key needs a purpose; nothing was derived", field="purpose")
         return master_key.derive(b"aico 1 of the caller's own: " + purpose.encode())
