@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,19 @@ def place_new_file(fresh: Path, place: Path) -> None:
         if place.exists() or place.is_symlink():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(place)) from None
         fresh.rename(place)
+
+
+def replace_whole(path: Path, content: bytes) -> None:
+    """Put `content` in the place of what a file held, for its owner alone; a crash leaves the old or the new."""
+    fresh = path.with_name(f"{path.name}.new-{secrets.token_hex(8)}")
+    try:
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from aico.errors import IntegrityError, storage_error
-from aico.files import sync_folder
+from aico.files import replace_whole, sync_folder
 from aico.security.envelope import Place, Sealer
 from aico.security.keys import KeyEncryptionKey, Purpose, RootKey, ValueKey
 
@@ -111,7 +111,7 @@ def hand_over(folder: Path, *, vault_id: str, generation: int, old: RootKey, new
         steps = () if before is None else tuple(step for step in before.steps if step.after < generation)
         step = _step(generation, public, old=old, new=new, place=place)
         announced = _sealer(generation + 1, new).seal(public, bound_to=place)
-        _write(target, msgspec.json.encode(_Next(announced, (*steps, step))))
+        replace_whole(target, msgspec.json.encode(_Next(announced, (*steps, step))))
         given += 1
     sync_folder(folder)
     return given
@@ -200,15 +200,3 @@ def _read_next(path: Path) -> _Next | None:
         return msgspec.json.decode(_read(path), type=_Next)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-
-
-def _write(path: Path, content: bytes) -> None:
-    fresh = path.with_name(f"{path.name}.new-{secrets.token_hex(8)}")
-    try:
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import msgspec
 
 from aico.errors import IntegrityError, InvalidInput, KeyringUnavailable, storage_error
+from aico.files import replace_whole
 from aico.security import keyring
 from aico.security.envelope import Place, Sealer
 from aico.security.kdf import SALT_BYTES
@@ -87,10 +88,10 @@ def begin(
     whole = msgspec.structs.replace(bare, wrapped=sealer.seal(root.reveal(), bound_to=_place(vault_file, bare)))
     keyring.store_secret(entry, secret)
     try:
-        _write(folder / FILE, msgspec.json.encode(whole))
-    except BaseException:
+        replace_whole(folder / FILE, msgspec.json.encode(whole))
+    except OSError as exc:
         end(folder, vault_file)
-        raise
+        raise storage_error(exc, folder / FILE, "the vault was not left unlocked") from exc
 
 
 def unlock(folder: Path, vault_file: VaultFile, *, now: Callable[[], Now] = machine_now) -> Unlocked | None:
@@ -167,15 +168,3 @@ def _read(path: Path) -> _Session | None:
             return msgspec.json.decode(file.read(_LARGEST_BYTES), type=_Session)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-
-
-def _write(path: Path, content: bytes) -> None:
-    fresh = path.with_name(f"{path.name}.new-{secrets.token_hex(8)}")
-    try:
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(content)
-        fresh.replace(path)
-    except OSError as exc:
-        raise storage_error(exc, path, "the vault was not left unlocked") from exc
-    finally:
-        fresh.unlink(missing_ok=True)
