@@ -501,15 +501,18 @@ def test_backups_in_the_folder_are_sealed_anew_and_those_elsewhere_open_as_on_th
         assert texts(vault)[-1] == "and another"
 
 
-def test_a_damaged_backup_stops_no_rotation(folder):
+@pytest.mark.parametrize("place", [-100, 1000, 100_000, 200_000])
+def test_a_damaged_backup_stops_no_rotation(folder, place):
     with opened(folder) as vault:
         bad, good = vault.backups.create(full=True), vault.backups.create(full=True)
         content = bytearray(bad.path.read_bytes())
-        content[-100] ^= 1
+        content[place] ^= 1
         bad.path.write_bytes(content)
-        vault.keys.rotate(PASSPHRASE)
+        assert vault.keys.rotate(PASSPHRASE).backups == 1
+        assert not vault.keys.rotation_unfinished()
         assert vault.backups.verify(good.path).id == good.id
         assert bad.path.read_bytes() == content
+        assert [path.name for path in bad.path.parent.iterdir() if ".new-" in path.name] == []
 
 
 def test_a_backup_made_in_the_middle_of_a_rotation_opens(folder):

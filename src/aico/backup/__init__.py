@@ -143,17 +143,18 @@ class Backups:
         """Seal every backup in the vault's own folder anew under the newest keys, with the vault.json of today.
 
         Each is replaced whole. The newest first: while both generations are known, one that was sealed anew opens what
-        it builds on, not the other way round. Returns how many. Raises Tampered for one that is damaged; those after
-        it, and it, are as they were.
+        it builds on, not the other way round. One that is damaged stays as it is. Returns how many were sealed anew.
         """
-        keys = self._keys
+        keys, resealed = self._keys, 0
         older = [path for path, _ in reversed(_heads(self.folder, keys)) if generation_of(path) != max(keys)]
         for done, path in enumerate(older):
             (on_progress or _silent)(done, len(older))
             raw, _, keys = self._current()
-            rewrite_backup(path, vault_json=raw, keys=keys)
+            with suppress(IntegrityError, NotFound):  # nothing can restore it, or it was pruned meanwhile
+                rewrite_backup(path, vault_json=raw, keys=keys)
+                resealed += 1
         (on_progress or _silent)(len(older), len(older))
-        return len(older)
+        return resealed
 
     def forgotten_since(self, backup: BackupInfo) -> int:
         """How many memories were forgotten after the backup was made: it still holds them, and brings them back.
