@@ -76,7 +76,6 @@ NETWORK = {
     "urllib",
     "ftplib",
     "smtplib",
-    "asyncio",
     "requests",
     "httpx",
     "aiohttp",
@@ -84,6 +83,8 @@ NETWORK = {
 }
 MAY_REACH_THE_NETWORK = {"aico.ai.endpoint", "aico.ai.embedding.model_service"}
 """Each only where the user has set up an address, or handed over a service that has one."""
+MAY_RUN_AN_EVENT_LOOP = ("aico.aio", "aico.mcp", "aico.compat", "aico.web", *MAY_REACH_THE_NETWORK)
+"""An event loop wakes itself through a pair of sockets: only what is awaited by others has one."""
 MODULES = {
     ".".join(("aico", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in SOURCE.rglob("*.py")
@@ -140,6 +141,12 @@ def test_an_engine_is_imported_in_its_own_folder_only(module):
 @pytest.mark.parametrize("module", sorted(set(MODULES) - MAY_REACH_THE_NETWORK))
 def test_no_module_reaches_for_the_network(module):
     assert not {imported for imported in imports_of(module) if imported.partition(".")[0] in NETWORK}
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_only_what_is_awaited_knows_of_event_loops(module):
+    if "asyncio" in {imported.partition(".")[0] for imported in imports_of(module)}:
+        assert module.startswith(MAY_RUN_AN_EVENT_LOOP)
 
 
 def python(script: str, folder: Path) -> str:

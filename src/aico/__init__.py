@@ -39,6 +39,8 @@ _HOMES = {
     "Receipt": ("aico.ai.memory.receipts", "Receipt"),
 }
 
+_MODULES = ("aio", "errors", "testing")
+
 __all__ = ["Context", "Hit", "KdfCost", "Message", "Moment", "Receipt", "Settings", "Vault", "open", "restore"]
 
 
@@ -49,10 +51,10 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         module, attribute = _HOMES[name]
         return getattr(importlib.import_module(module), attribute)
-    if name in ("errors", "testing"):
+    if name in _MODULES:
         return importlib.import_module(f"aico.{name}")
     raise AttributeError(f"module 'aico' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "errors", "testing"})
+    return sorted({*globals(), *__all__, *_MODULES})
