@@ -5,6 +5,7 @@ from importlib import import_module
 import click
 
 BENCHMARKS = {
+    "assistant": "A day of an assistant over MCP: three clients, two of them killed, and is all there?",
     "hot": "The hot tier beside diskcache: one more turn, and the last twenty.",
     "arrival": "A ChatGPT export on its way in: speed, memory, a kill, and what can be read afterwards.",
     "locomo": "Recall quality: does a question find the turns its answer rests on?",

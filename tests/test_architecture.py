@@ -68,6 +68,7 @@ ONLY_IMPORTERS = {
     "sentencepiece": "aico.ai.embedding",
     "fastembed": "aico.ai.embedding",
     "faiss": "aico.ai.memory.index.codes",
+    "mcp": "aico.mcp",
 }
 NETWORK = {
     "socket",

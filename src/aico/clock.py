@@ -86,6 +86,21 @@ def to_us(instant: datetime, *, field: str = "at") -> int:
         raise InvalidInput(problem, field=field) from None
 
 
+def moment_from_text(text: str) -> datetime:
+    """An aware datetime from ISO 8601; without a zone it is this machine's, and a date alone is its midnight.
+
+    Raises InvalidInput, which does not repeat the text.
+    """
+    try:
+        instant = datetime.fromisoformat(text)
+        instant.astimezone(UTC)  # some moments at the ends of the calendar have no place in it
+        return instant if instant.utcoffset() is not None else instant.astimezone()
+    except (ValueError, OverflowError, OSError):
+        raise InvalidInput(
+            "expected a date or time in ISO 8601, such as 2026-05-08 or 2026-05-08T19:30; nothing was done"
+        ) from None
+
+
 def utc_offset_minutes(instant: datetime) -> int:
     """How far the author's clock was from UTC, in whole minutes; seconds, which old time zones had, are cut off."""
     offset = instant.utcoffset()

@@ -237,3 +237,11 @@ def test_recall_is_measured_while_others_write_and_from_process_to_process() -> 
     assert size["arrival"]["p95_ms"] > 0 < size["built"]["snapshot_mb"]
     assert ("chromadb" in report["missing"]) == (find_spec("chromadb") is None)
     assert_says_where_it_ran(report)
+
+
+def test_a_day_over_mcp_loses_nothing_though_two_servers_are_killed() -> None:
+    pytest.importorskip("mcp", reason="an MCP server needs the extra aico[mcp]")
+    report = run_bench("assistant", "--calls", "60", "--messages", "100")
+    assert (report["lost"], report["back"], report["lock_errors"], report["killed"]) == (0, 0, 0, 2)
+    assert report["calls"] >= 60
+    assert report["doctor_found"] == []

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
-SHOWN = {"async": ["I moved to Lisbon in May.", "True"]}
+SHOWN = {"async": ["I moved to Lisbon in May.", "True"], "mcp": ["I moved to Lisbon in May."]}
 """What the blocks of a page print, as far as it tells that they did what they say."""
+
+NEEDS = {"mcp": "mcp"}
 
 
 def blocks(page: str) -> list[str]:
@@ -19,6 +21,8 @@ def blocks(page: str) -> list[str]:
 
 @pytest.mark.parametrize("page", SHOWN)
 def test_every_example_of_the_page_runs_as_it_stands(page: str, tmp_path: Path) -> None:
+    if page in NEEDS:
+        pytest.importorskip(NEEDS[page], reason=f"the page needs the extra aico[{page}]")
     environment = {**os.environ, "HOME": str(tmp_path), "AICO_EMBEDDER": "none"}
     shown = []
     for block in blocks(page):

@@ -42,6 +42,7 @@ COMMANDS = {
     "config": ("aico.cli.config:config", "Look at the vault's settings and change them."),
     "analytics": ("aico.cli.analytics:analytics", "Look at a memory as a whole."),
     "models": ("aico.cli.models:models", "Choose the model that finds memories by their meaning."),
+    "mcp": ("aico.cli.mcp:mcp", "Serve the memory to an assistant (Model Context Protocol)."),
     "demo": ("aico.cli.demo:demo", "Watch a sample memory at work, in a vault that is gone afterwards."),
 }
 """Where each command lives, and the line that `aico --help` shows of it without loading it."""

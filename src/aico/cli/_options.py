@@ -4,12 +4,13 @@ import functools
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
+from aico.clock import moment_from_text
 from aico.errors import InvalidInput
 
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
@@ -81,9 +82,6 @@ def _moment(context: click.Context, param: click.Parameter, value: str | None) -
     if value is None:
         return None
     try:
-        instant = datetime.fromisoformat(value)
-        instant.astimezone(UTC)  # some moments at the ends of the calendar have no place in it
-        return instant if instant.utcoffset() is not None else instant.astimezone()
-    except (ValueError, OverflowError, OSError):
-        problem = "expected a date or time in ISO 8601, such as 2026-05-08 or 2026-05-08T19:30"
-        raise click.BadParameter(problem, context, param) from None
+        return moment_from_text(value)
+    except InvalidInput as problem:
+        raise click.BadParameter(str(problem), context, param) from None
