@@ -26,6 +26,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 from aico.ai.extraction import Extraction
 from aico.ai.memory.embedding import Embeddings
+from aico.ai.memory.items import Items
 from aico.ai.memory.manager import MemoryManager
 from aico.ai.memory.working import WorkingMemoryStore
 from aico.backup import Backups
@@ -342,6 +343,24 @@ class AsyncTasks(Twin[Scheduler]):
     stop = awaited(Scheduler.stop)
 
 
+class AsyncItems(Twin[Items]):
+    """`Vault.items`."""
+
+    put = awaited(Items.put)
+    put_many = awaited(Items.put_many)
+    append = awaited(Items.append)
+    find = awaited(Items.find)
+    list = awaited(Items.list)
+    last = awaited(Items.last)
+    search = awaited(Items.search)
+    namespaces = awaited(Items.namespaces)
+    delete = awaited(Items.delete)
+    pop = awaited(Items.pop)
+    clear = awaited(Items.clear)
+    of_memories = awaited(Items.of_memories)
+    refresh = awaited(Items.refresh)
+
+
 class AsyncPlugins(Twin[Plugins]):
     """`Vault.plugins`. Their tables are transactions of one thread: use `sync.tables` inside `AsyncVault.run`."""
 
@@ -413,6 +432,7 @@ class AsyncVault(Twin[Vault]):
         self.keys = AsyncKeys(bridge, sync.keys)
         self.backups = AsyncBackups(bridge, sync.backups)
         self.tasks = AsyncTasks(bridge, sync.tasks)
+        self.items = AsyncItems(bridge, sync.items)
         self.plugins = AsyncPlugins(bridge, sync.plugins)
         self.views = AsyncViews(bridge, sync.views)
         self.embeddings = AsyncEmbeddings(bridge, sync.embeddings)

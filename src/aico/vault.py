@@ -13,6 +13,7 @@ from aico.ai.extraction import Extraction
 from aico.ai.memory.embedding import Embeddings
 from aico.ai.memory.erasure import Eraser
 from aico.ai.memory.indexes import Indexes
+from aico.ai.memory.items import ItemIndex, Items
 from aico.ai.memory.manager import MemoryManager
 from aico.ai.memory.reading import MemoryReader
 from aico.ai.memory.recall_log import RecallLog
@@ -37,6 +38,7 @@ from aico.data.devices import DeviceRepository
 from aico.data.embeddings import EmbeddingRepository
 from aico.data.facts import FactBook, FactRepository
 from aico.data.feedback import FeedbackRepository
+from aico.data.items import ItemRepository
 from aico.data.libsql import EncryptedLibSQLConnection
 from aico.data.libsql.pages import DatabaseKeys
 from aico.data.libsql.plugins import Plugins
@@ -182,8 +184,9 @@ class Vault:
     `memory` is the door. Below it stand `users`, `conversations`, `facts`, `album`, `feedback`, `preferences`, `devices`,
     `live_sessions` and `logs`; `pins` and `sessions` let people in, `audit_log` keeps what happened. `views` is what is
     derived from all this, `working` the hot tier
-    among them and `embeddings` what it means to the chosen model; `analytics` looks at it as a whole. `keys` are the ways to unlock it, `backups` its sealed
-    copies, `tasks` what is done when it is due, `plugins` the tables that others bring. `extraction` asks a model for
+    among them and `embeddings` what it means to the chosen model; `analytics` looks at it as a whole. `keys` are the ways
+    to unlock it, `backups` its sealed copies, `items` what other frameworks keep, `tasks` what is done when it is due,
+    `plugins` the tables that others bring. `extraction` asks a model for
     facts when it is called.
     """
 
@@ -233,9 +236,8 @@ class Vault:
             vectors = EmbeddingRepository(
                 self.connection, natural_ids=natural_ids, episode_gap_s=settings.episode_gap_s
             )
-            self.embeddings = Embeddings(
-                self.connection, repository=vectors, feed=feed, embedder=chosen_embedder(settings)
-            )
+            embedder = chosen_embedder(settings)
+            self.embeddings = Embeddings(self.connection, repository=vectors, feed=feed, embedder=embedder)
             self.extraction = Extraction(self.connection, feed=feed, users=self.users, facts=facts)
             self.indexes = Indexes(
                 self.connection,
@@ -278,6 +280,19 @@ class Vault:
                 conversations=conversations,
                 ttl_s=settings.working_ttl_s,
             )
+            item_index = ItemIndex(
+                self.connection,
+                feed=feed,
+                embedder=embedder,
+                embeddings=self.embeddings,
+                users_in_memory=settings.users_in_memory,
+            )
+            self.items = Items(
+                self.connection,
+                users=self.users,
+                items=ItemRepository(self.connection, natural_ids=natural_ids, ids=ids),
+                index=item_index,
+            )
             columns = ColumnView(
                 self.connection,
                 feed=feed,
@@ -300,7 +315,7 @@ class Vault:
                     self.connection, users=self.users, preferences=self.preferences, audit_log=self.audit_log
                 ),
             )
-            views: list[View] = [semantic, self.working, columns]
+            views: list[View] = [semantic, self.working, item_index, columns]
             self._receipts = Receipts(self.connection, views)
             eraser = Eraser(
                 self.connection,

@@ -199,7 +199,7 @@ def test_what_other_core_schemas_rest_on_stays_until_they_are_rolled_back(connec
         bring_up_to_date(connection, schema)
     before = structure(connection), history(connection)
     for call in (roll_back, losses):
-        with pytest.raises(InvalidInput, match="access, activity, meaning"):
+        with pytest.raises(InvalidInput, match="access, activity, items, meaning"):
             call(connection, schemas[0], 0)
     assert (structure(connection), history(connection)) == before
     with pytest.raises(InvalidInput, match="activity, meaning"):  # they were made on its version 2

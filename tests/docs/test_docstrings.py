@@ -31,6 +31,7 @@ from aico.testing import FixedClock, temporary_vault
 SHOWN = (
     "aico.ai.extraction.run.Extraction",
     "aico.analytics.engine.AnalyticsEngine",
+    "aico.ai.memory.items.Items",
     "aico.backup.Backups",
     "aico.data.album.Album",
     "aico.data.audit_log.AuditLog",

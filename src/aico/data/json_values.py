@@ -13,7 +13,7 @@ JSON_MAX_BYTES = 16 * NAME_MAX_BYTES
 JsonObject = dict[str, Any]  # any JSON
 
 
-def checked_json(value: Any, *, field: str) -> str:  # any JSON
+def checked_json(value: Any, *, field: str, most_bytes: int = JSON_MAX_BYTES) -> str:  # any JSON
     """The value as JSON text. Raises InvalidInput for what JSON cannot keep (NaN, tuples, keys that are no text)."""
     try:
         encoded = msgspec.json.encode(value)
@@ -26,8 +26,10 @@ def checked_json(value: Any, *, field: str) -> str:  # any JSON
             hint="use text, finite numbers, true, false, null, lists, and objects whose keys are text",
             field=field,
         )
-    if len(encoded) > JSON_MAX_BYTES:
-        problem = f"{field} has {len(encoded):,} bytes as JSON, more than the {JSON_MAX_BYTES:,} that fit; nothing was written"
+    if len(encoded) > most_bytes:
+        problem = (
+            f"{field} has {len(encoded):,} bytes as JSON, more than the {most_bytes:,} that fit; nothing was written"
+        )
         raise InvalidInput(problem, field=field)
     return encoded.decode()
 

@@ -69,6 +69,10 @@ class NaturalIds:
         """A preference of one person, by its key."""
         return self._id(b"preferences", (user_id, same_name(key)))
 
+    def item(self, user_id: bytes, namespace: str, key: str) -> bytes:
+        """A value of another framework, by its namespace as it is kept and its key."""
+        return self._id(b"items", (user_id, namespace, same_name(key)))
+
     def passage(self, message_id: bytes, start: int) -> bytes:
         """A part of a message too long for an embedding model, by where it begins."""
         return self._id(b"passages", (message_id, start))

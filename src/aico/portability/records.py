@@ -79,6 +79,10 @@ def _preference_id(ids: NaturalIds, user_id: bytes, row: RowValues) -> bytes:
     return ids.preference(user_id, str(row["key"]))
 
 
+def _item_id(ids: NaturalIds, user_id: bytes, row: RowValues) -> bytes:
+    return ids.item(user_id, str(row["namespace"]), str(row["key"]))
+
+
 def _id(row: RowValues, column: str) -> bytes:
     value = row[column]
     assert isinstance(value, bytes)  # `Table.values` made it so
@@ -144,6 +148,15 @@ KINDS = (
         instants=("at",),
         keys={"kind": "of"},
         forgotten_by=("subject_id",),
+    ),
+    Kind(
+        "item",
+        "items",
+        refers_to={"memory_id": ("messages", "facts")},
+        instants=("created_at", "updated_at", "expires_at"),
+        names=("key",),
+        natural=_item_id,
+        forgotten_by=("memory_id",),
     ),
     Kind("merged", "merged_rows", refers_to={"id": _MERGED, "into_id": _MERGED}, instants=("at",), keys={"kind": "of"}),
     Kind("erasure", "erasures", refers_to={"id": ("messages", "facts")}, instants=("at",), keys={"kind": "of"}),

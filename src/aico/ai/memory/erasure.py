@@ -29,6 +29,7 @@ _OF_USERS = (
     "sensitive_feedback",
     "tasks",
     "merged_rows",
+    "items",
 )
 
 # An imported file may claim that anything was forgotten. Whoever had the row is believed.

@@ -23,6 +23,7 @@ OF_EITHER = (
     ("memory_visits", "owner_id"),
     ("feedback_events", "subject_id"),
     ("sensitive_feedback", "subject_id"),
+    ("items", "memory_id"),
 )
 OF_MESSAGES = (
     ("embeddings", "owner_id"),  # those of its passages name the passage, and go before it

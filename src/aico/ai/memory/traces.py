@@ -1,4 +1,4 @@
-"""What else carries the content of a memory: notes, tags, titles, preferences, feedback, tasks, lines of the log.
+"""What else carries the content of a memory: notes, tags, titles, preferences, feedback, tasks, items, log lines.
 
 Two ways lead to them. With a subject, whatever holds every content word of it. In any case, whatever quotes a
 forgotten text in whole, if that has `QUOTED_FROM` characters or more: a shorter one may be said by chance.
@@ -86,6 +86,11 @@ _PLACES = (
             changed,
         )
         for table, changed in (("feedback_events", ""), ("sensitive_feedback", _ALL))
+    ),
+    _Place(
+        "items",
+        _of_table("items", "updated_at", text="key || ' ' || namespace", json="value"),
+        "DELETE FROM items WHERE row_id = ?",
     ),
     _Place(
         "tasks",
