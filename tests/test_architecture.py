@@ -69,6 +69,8 @@ ONLY_IMPORTERS = {
     "fastembed": "aico.ai.embedding",
     "faiss": "aico.ai.memory.index.codes",
     "mcp": "aico.mcp",
+    "langgraph": "aico.compat.langgraph",
+    "agents": "aico.compat.openai_agents",
 }
 NETWORK = {
     "socket",

@@ -348,6 +348,7 @@ class AsyncItems(Twin[Items]):
 
     put = awaited(Items.put)
     put_many = awaited(Items.put_many)
+    change = awaited(Items.change)
     append = awaited(Items.append)
     find = awaited(Items.find)
     list = awaited(Items.list)

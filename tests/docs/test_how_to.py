@@ -9,10 +9,15 @@ from pathlib import Path
 import pytest
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
-SHOWN = {"async": ["I moved to Lisbon in May.", "True"], "mcp": ["I moved to Lisbon in May."]}
+SHOWN = {
+    "langgraph": ["style", "a-memory ['likes short, direct language']"],
+    "openai-agents": ["2 Hi there!"],
+    "async": ["I moved to Lisbon in May.", "True"],
+    "mcp": ["I moved to Lisbon in May."],
+}
 """What the blocks of a page print, as far as it tells that they did what they say."""
 
-NEEDS = {"mcp": "mcp"}
+NEEDS = {"mcp": "mcp", "langgraph": "langgraph.store.base", "openai-agents": "agents"}
 
 
 def blocks(page: str) -> list[str]:

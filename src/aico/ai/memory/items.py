@@ -56,12 +56,30 @@ class Items:
 
     def put_many(self, user: str, puts: Sequence[Put]) -> None:
         """Keep several values, all or none. Raises as `put`."""
-        self._connection.write(lambda: self._items.put(self._users.ensure(user), puts))
+        self.change(user, put=puts)
+
+    def change(self, user: str, *, put: Sequence[Put] = (), delete: Sequence[tuple[Sequence[str], str]] = ()) -> None:
+        """Keep some values and remove those at some places (namespace, key), all or none. Raises as `put`."""
+
+        def work() -> None:
+            user_id = self._users.ensure(user) if put else self._users.find(user)
+            if user_id is None:
+                return
+            self._items.put(user_id, put)
+            for namespace, key in delete:
+                self._items.delete(user_id, namespace, key)
+
+        self._connection.write(work)
 
     def append(self, user: str, namespace: Sequence[str], values: Iterable[Any]) -> None:  # any JSON
         """Keep values in their order under keys of ours, behind those that are there; all or none. Raises as `put`."""
-        puts = [Put(namespace=namespace, key=self._items.new_key(), value=value) for value in values]
-        self.put_many(user, puts)
+        given = list(values)
+
+        def work() -> None:  # the keys are drawn in turn, so that what is appended together stands together
+            puts = [Put(namespace=namespace, key=self._items.new_key(), value=value) for value in given]
+            self._items.put(self._users.ensure(user), puts)
+
+        self._connection.write(work)
 
     def find(self, user: str, namespace: Sequence[str], key: str, *, refresh: bool = False) -> Item | None:
         """The item at a place; with `refresh` its time to live begins anew. Raises InvalidInput."""
