@@ -9,6 +9,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SAYS = {
+    "mem0_chat": ("", "Which instrument does Ana play? You told me: My sister Ana plays the cello."),
     "openai_agents_session": ("agents", "What state is it in? California"),
     "langgraph_memory": ("langgraph.graph", "What instrument does Mia play? Mia plays the viola on Mondays."),
 }

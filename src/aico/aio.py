@@ -359,6 +359,7 @@ class AsyncItems(Twin[Items]):
     pop = awaited(Items.pop)
     clear = awaited(Items.clear)
     of_memories = awaited(Items.of_memories)
+    whose = awaited(Items.whose)
     refresh = awaited(Items.refresh)
 
 

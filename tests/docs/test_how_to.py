@@ -10,6 +10,7 @@ import pytest
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
 SHOWN = {
+    "mem0": ["I moved to Lisbon in May. {'topic': 'home'}"],
     "langgraph": ["style", "a-memory ['likes short, direct language']"],
     "openai-agents": ["2 Hi there!"],
     "async": ["I moved to Lisbon in May.", "True"],

@@ -77,10 +77,11 @@ class ItemRepository:
         row = self._connection.fetch_one(f"SELECT * FROM items WHERE id = ? AND {_ALIVE}", (id_, self._ids.now_us()))
         return None if row is None else _item(row)
 
-    def of_memory(self, memory: str) -> tuple[bytes, Item] | None:
-        """Whose item goes with a message or fact, and that item."""
-        row = self._connection.fetch_one("SELECT * FROM items WHERE memory_id = ?", (parsed_id(memory, what="memory"),))
-        return None if row is None else (row["user_id"], _item(row))
+    def whose(self, memory: str) -> str | None:
+        """The short name of the person with whose message or fact an item goes."""
+        sql = "SELECT u.name FROM items i JOIN users u ON u.id = i.user_id WHERE i.memory_id = ?"
+        row = self._connection.fetch_one(sql, (parsed_id(memory, what="memory"),))
+        return None if row is None else str(row["name"])
 
     def of_memories(self, user_id: bytes, memories: Iterable[str]) -> dict[str, Item]:
         """The items that go with messages and facts, by the id of these."""

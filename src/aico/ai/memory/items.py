@@ -148,6 +148,10 @@ class Items:
         user_id = self._users.find(user)
         return {} if user_id is None else self._items.of_memories(user_id, memories)
 
+    def whose(self, memory: str) -> str | None:
+        """The short name of the user whose memory an item goes with, for interfaces that name a memory by its id alone."""
+        return self._items.whose(memory)
+
     def refresh(self, items: Iterable[Item]) -> None:
         """Let the time to live of some items begin anew."""
         self._refresh(items)
