@@ -29,6 +29,7 @@ from aico.ai.memory.embedding import Embeddings
 from aico.ai.memory.items import Items
 from aico.ai.memory.manager import MemoryManager
 from aico.ai.memory.working import WorkingMemoryStore
+from aico.analytics.engine import AnalyticsEngine
 from aico.backup import Backups
 from aico.data.album import Album
 from aico.data.audit_log import AuditLog
@@ -402,6 +403,17 @@ class AsyncExtraction(Twin[Extraction]):
     waiting = awaited(Extraction.waiting)
 
 
+class AsyncAnalytics(Twin[AnalyticsEngine]):
+    """`Vault.analytics`."""
+
+    report = awaited(AnalyticsEngine.report)
+    topics = awaited(AnalyticsEngine.topics)
+    unanswered = awaited(AnalyticsEngine.unanswered)
+    sql = awaited(AnalyticsEngine.sql)
+    tables = awaited(AnalyticsEngine.tables)
+    export = awaited(AnalyticsEngine.export)
+
+
 class AsyncVault(Twin[Vault]):
     """An open vault to be awaited, and an asynchronous context manager. Made by `aico.aio.open`.
 
@@ -439,6 +451,7 @@ class AsyncVault(Twin[Vault]):
         self.views = AsyncViews(bridge, sync.views)
         self.embeddings = AsyncEmbeddings(bridge, sync.embeddings)
         self.working = AsyncWorking(bridge, sync.working)
+        self.analytics = AsyncAnalytics(bridge, sync.analytics)
         self.extraction = AsyncExtraction(bridge, sync.extraction)
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

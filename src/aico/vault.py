@@ -183,11 +183,10 @@ class Vault:
 
     `memory` is the door. Below it stand `users`, `conversations`, `facts`, `album`, `feedback`, `preferences`, `devices`,
     `live_sessions` and `logs`; `pins` and `sessions` let people in, `audit_log` keeps what happened. `views` is what is
-    derived from all this, `working` the hot tier
-    among them and `embeddings` what it means to the chosen model; `analytics` looks at it as a whole. `keys` are the ways
-    to unlock it, `backups` its sealed copies, `items` what other frameworks keep, `tasks` what is done when it is due,
-    `plugins` the tables that others bring. `extraction` asks a model for
-    facts when it is called.
+    derived from all this, `working` the hot tier among them and `embeddings` what it means to the chosen model;
+    `analytics` looks at it as a whole. `keys` are the ways to unlock it, `backups` its sealed copies, `items` what other
+    frameworks keep, `tasks` what is done when it is due, `plugins` the tables that others bring. `extraction` asks a
+    model for facts when it is called.
     """
 
     def __init__(self, folder: Path, keys: LiveKeys, settings: Settings) -> None:

@@ -66,7 +66,7 @@ class AnalyticsEngine:
         """The tables that `sql` may name, with their columns."""
         return self._view.tables()
 
-    def report(self, name: str, user: str, **options: Any) -> Report:
+    def report(self, /, name: str, user: str, **options: Any) -> Report:
         """One report by name. Most take `by`: "day", "week" or "month". Raises NotFound, InvalidInput."""
         self._recall_log.flush()
         if name == "topics":
