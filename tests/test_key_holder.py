@@ -43,6 +43,11 @@ def fill(vault) -> str:
     vault.feedback.record("nell", "rating", "quality", message=canary, payload={"why": CANARY})
     vault.feedback.record("nell", "survey", "open", payload={"answer": f'"{CANARY}"\n'}, is_sensitive=True)
     vault.preferences.set("nell", "companion.topic", CANARY)
+    vault.items.put("nell", ("app",), "goes with it", {"mood": "curious"}, texts=[CANARY], memory=canary)
+    vault.items.put(
+        "nell", ("app", "notes"), "quotes it", {"said": [f"He said {CANARY}."]}, texts=[f"He said {CANARY}."]
+    )
+    assert len(vault.items.search("nell", "parrot")) == 2
     with vault.connection.transaction():
         vault.connection.execute("UPDATE conversations SET title = ? WHERE name = 'days'", (f"Of how {CANARY}",))
     vault.logs.insert_log(level="INFO", message=f"heard: {CANARY}", extra={"said": CANARY})
@@ -114,6 +119,8 @@ def test_the_holder_of_the_keys_finds_the_canary_before_and_nothing_after(open_a
         canary = fill(vault)
         vectors = vectors_telling_of_it(vault)
         assert len(vectors) == 3  # the message, its fact, the turn that follows
+        vectors += [row["vector"] for row in vault.connection.fetch_all("SELECT vector FROM item_vectors")]
+        assert len(vectors) == 5
         before = {place for place, content in copies(vault, tmp_path / "before") if NEEDLE in content}
     assert before == {"log frame", "backup", "export"}
     assert places_holding_it(tmp_path / "vault", [NEEDLE], vectors) == {

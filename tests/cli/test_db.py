@@ -199,8 +199,8 @@ def test_a_person_is_told_what_a_roll_back_takes_before_it_is_done(home: Path) -
 
 def test_what_other_schemas_rest_on_is_not_rolled_back(home: Path) -> None:
     refused = run_json("db", "rollback", "core", "0", "--yes", exit_code=2)
-    assert "access, activity, meaning" in refused["message"]
-    assert refused["hint"].endswith("meaning, activity, access")
+    assert "access, activity, items, meaning" in refused["message"]
+    assert refused["hint"].endswith("meaning, items, activity, access")
     assert core_version() == NEWEST
 
 

@@ -19,7 +19,7 @@ from aico.data.libsql import LibSQLConnection, Row
 from aico.data.user import UserService
 from aico.errors import ModelUnavailable
 
-_DOCUMENTS = "SELECT i.row_id, i.id, i.texts, i.updated_at FROM items i"
+_DOCUMENTS = "SELECT i.row_id, i.id, i.texts, i.memory_id, i.updated_at FROM items i"
 _CHANGED = (
     "(SELECT DISTINCT key FROM change_feed WHERE number > ? AND number <= ? AND table_name = 'items' {which}) AS f"
 )
@@ -208,15 +208,19 @@ class ItemIndex:
             self._current(user_id)
 
     def erase(self, user_id: bytes, ids: Iterable[bytes]) -> None:
-        """Let go of the items that went with forgotten memories, and of those that carried their content."""
+        """Let go of the items that go with forgotten memories, and of those that carried their content."""
         with self._lock:
             is_here = user_id in self._views
         if is_here:
-            self._current(user_id)
+            view = self._current(user_id)
+            with view.lock:
+                view.remove(view.items_of(ids))
 
     def holds_any(self, user_id: bytes, ids: Iterable[bytes]) -> bool:
-        """It holds items only, whose rows `verify` looks for in the truth."""
-        return False
+        """Whether the index still has an item that goes with one of these memories."""
+        view = self._current(user_id)
+        with view.lock:
+            return bool(view.items_of(ids))
 
     def _current(self, user_id: bytes) -> "_UserView":
         with self._lock:
@@ -294,6 +298,11 @@ class _UserView:
         self.index, self.position = RecallIndex(), 0
         self.without_vectors: dict[bytes, list[str]] = {}
         self._texts: dict[bytes, str] = {}
+        self._memories: dict[bytes, bytes] = {}
+
+    def items_of(self, memories: Iterable[bytes]) -> list[bytes]:
+        wanted = set(memories)
+        return [id_ for id_, memory in self._memories.items() if memory in wanted]
 
     def remove(self, ids: Iterable[bytes]) -> None:
         gone = list(ids)
@@ -301,10 +310,14 @@ class _UserView:
         for id_ in gone:
             self.without_vectors.pop(id_, None)
             self._texts.pop(id_, None)
+            self._memories.pop(id_, None)
 
     def take_in(self, rows: Iterable[Row]) -> None:
         documents = []
-        for row_id, id_, texts, at in rows:
+        for row_id, id_, texts, memory_id, at in rows:
+            self._memories.pop(id_, None)
+            if texts is not None and memory_id is not None:
+                self._memories[id_] = memory_id
             if texts == self._texts.get(id_):
                 continue  # only its value or its time to live changed
             self.index.drop_vectors([id_])
