@@ -65,5 +65,11 @@ def test_a_person_who_types_aico_mcp_is_shown_what_it_is_for(home: Path) -> None
     assert "Model Context Protocol" in screen.shown
 
 
+def test_an_option_before_install_is_not_lost_unseen(home: Path, config: Path) -> None:
+    before = config.read_text()
+    assert run_json("mcp", "--read-only", "install", "zed", "--file", str(config), "--yes", exit_code=2)
+    assert config.read_text() == before
+
+
 def test_standard_output_belongs_to_the_protocol(home: Path) -> None:
     assert run_json("mcp", exit_code=2)["error"] == "InvalidInput"

@@ -39,6 +39,8 @@ def mcp(call: Call, *, user: str | None, conversation: str | None, read_only: bo
     """
     context = click.get_current_context()
     if context.invoked_subcommand is not None:
+        if user is not None or conversation is not None or read_only:  # would be taken for the entry's, and lost
+            raise InvalidInput("the options belong behind `install`; nothing was changed")
         return
     if call.as_json:
         raise InvalidInput("standard output belongs to the protocol; nothing was served", hint="leave --json out")
