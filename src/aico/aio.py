@@ -315,6 +315,10 @@ class AsyncKeys(Twin[VaultKeys]):
     add_recovery_phrase = awaited(VaultKeys.add_recovery_phrase)
     add_keyring = awaited(VaultKeys.add_keyring)
     remove = awaited(VaultKeys.remove)
+    rotate = awaited(VaultKeys.rotate)
+    rotation_unfinished = awaited(VaultKeys.rotation_unfinished)
+    leave_unlocked = awaited(VaultKeys.leave_unlocked)
+    lock = awaited(VaultKeys.lock)
 
 
 class AsyncBackups(Twin[Backups]):
@@ -325,6 +329,7 @@ class AsyncBackups(Twin[Backups]):
     verify = awaited(Backups.verify)
     prune = awaited(Backups.prune)
     forgotten_since = awaited(Backups.forgotten_since)
+    reseal = awaited(Backups.reseal)
 
 
 class AsyncTasks(Twin[Scheduler]):

@@ -57,6 +57,7 @@ class ViewCase:
 CASES = (
     ViewCase("recall index"),
     ViewCase("hot tier"),
+    ViewCase("item index"),
     ViewCase("analytics", extra="duckdb", begin=_ask_for_columns),
 )
 
@@ -69,6 +70,8 @@ def fill(vault: aico.Vault) -> dict[str, list[bytes]]:
         vault.memory.remember(name, f"{SECRET}, says {name}", source=said, valid_from=NOON)
         vault.memory.recent(name, "secret")
         vault.memory.recall(name, "parrot")
+        vault.items.put(name, ("app",), "note", {"said": SECRET}, texts=[SECRET], memory=said)
+        vault.items.search(name, "parrot")
     vault.views.wait()
     return {name: [*ids_of(vault, name, "messages"), *ids_of(vault, name, "facts")] for name in ("nell", "otto")}
 
@@ -83,4 +86,5 @@ def answers(vault: aico.Vault, name: str) -> list[str]:
     """What a person is told, by every way of asking that a view may answer."""
     told = [moment.text for moment in vault.memory.recent(name, "secret")]
     told += [hit.text for hit in vault.memory.recall(name, "the parrot and the safe")]
+    told += [item.value["said"] for item, _ in vault.items.search(name, "the parrot and the safe")]
     return [*told, vault.memory.context(name, "parrot", conversation="secret").as_text()]

@@ -41,6 +41,11 @@ ITEMS_SCHEMA = register_schema("items", "core", priority=20)(
                 "CREATE INDEX items_of_memory ON items (memory_id) WHERE memory_id IS NOT NULL",
                 "CREATE INDEX items_by_end ON items (expires_at) WHERE expires_at IS NOT NULL",
                 _ITEM_VECTORS,
+                *(
+                    f"CREATE TRIGGER items_go_with_a_{memory} AFTER DELETE ON {memory}s BEGIN "
+                    "DELETE FROM items WHERE memory_id = old.id; END"
+                    for memory in ("message", "fact")
+                ),
                 "CREATE TRIGGER vectors_go_with_an_item AFTER DELETE ON items BEGIN "
                 "DELETE FROM item_vectors WHERE item_id = old.id; END",
                 "CREATE TRIGGER vectors_go_with_its_texts AFTER UPDATE OF texts ON items "
@@ -49,6 +54,8 @@ ITEMS_SCHEMA = register_schema("items", "core", priority=20)(
             rollback_statements=[
                 "DROP TRIGGER vectors_go_with_its_texts",
                 "DROP TRIGGER vectors_go_with_an_item",
+                "DROP TRIGGER items_go_with_a_fact",
+                "DROP TRIGGER items_go_with_a_message",
                 "DROP TABLE item_vectors",
                 "DROP TABLE items",
             ],
