@@ -259,12 +259,9 @@ class Indexes:
         if mark is None:
             return
 
-        def place(give_name: Callable[[], object]) -> bool:
+        def place(give_name: Callable[[], bool]) -> bool:
             with self._connection.exclusive():  # nobody forgets between the look and the step
-                if self._feed.takes_away(after=position):
-                    return False
-                give_name()
-                return True
+                return not self._feed.takes_away(after=position) and give_name()
 
         if self.files.write(user_id, self._filler(frozen, (position, *mark)), place):
             user.kept, user.kept_codes = position, codes

@@ -52,9 +52,9 @@ class MemoryReader:
         return left
 
     def _documents(self, user_id: bytes) -> Iterable[Document]:
-        in_order = (
+        in_order = (  # the plus: one conversation after the other, not by the index of the person's messages in time
             f"{_MESSAGES} JOIN conversations c ON c.id = m.conversation_id "
-            "WHERE c.user_id = ? AND m.user_id = c.user_id ORDER BY m.conversation_id, m.at, m.position"
+            "WHERE c.user_id = ? AND +m.user_id = c.user_id ORDER BY m.conversation_id, m.at, m.position"
         )
         yield from map(_document_of_message, self._connection.fetch_committed(in_order, (user_id,)))
         yield from map(_document_of_fact, self._connection.fetch_committed(f"{_FACTS} WHERE x.user_id = ?", (user_id,)))

@@ -5,7 +5,6 @@ import os
 import secrets
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -19,12 +18,10 @@ _SUFFIX, _FRESH = ".snapshot", ".new-"
 
 
 class SnapshotFiles:
-    """The files in `data/index/`. Each opens for its vault and its person alone. Any thread and process may use it.
-
-    `keys` gives the keys as they are now: a rotation deletes what is here and changes every name.
-    """
+    """The files in `data/index/`. Each opens for its vault and its person alone. Any thread and process may use it."""
 
     def __init__(self, folder: Path, keys: Callable[[], dict[int, ValueKey]], *, vault_id: str) -> None:
+        """`keys` gives the keys as they are now, by generation: names and new files follow the newest."""
         self._folder, self._keys, self._vault_id = folder, keys, vault_id
 
     def path(self, user_id: bytes) -> Path:
@@ -49,23 +46,24 @@ class SnapshotFiles:
             raise storage_error(exc, path, "the recall index is built from the truth") from exc
 
     def write(
-        self, user_id: bytes, fill: Callable[[BinaryIO], None], place: Callable[[Callable[[], object]], bool]
+        self, user_id: bytes, fill: Callable[[BinaryIO], None], place: Callable[[Callable[[], bool]], bool]
     ) -> bool:
         """Write a snapshot and put it in the place of the one before; whether that was done.
 
-        `fill` writes what is to be sealed. `place` is called once the file is whole, with what gives it its name, and
-        tells whether it called that: what was forgotten meanwhile must not come back with it. Raises StorageError.
+        `fill` writes what is to be sealed. `place` is called once the file is whole, with what gives it its name unless
+        the keys were rotated meanwhile; it tells whether that was done: what was forgotten meanwhile must not come back.
+        Raises StorageError.
         """
-        target = self.path(user_id)
+        keys, target = self._keys(), self.path(user_id)
         fresh = target.with_name(f"{target.name}{_FRESH}{secrets.token_hex(8)}")
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)  # while it is held, nobody takes the file for a dead writer's
-                self._seal(user_id, file, fill)
+                self._seal(user_id, file, keys, fill)
                 try:
-                    return place(partial(fresh.replace, target))
+                    return place(lambda: self.path(user_id) == target and bool(fresh.replace(target)))
                 except FileNotFoundError:  # somebody forgot, and let go of this file with the others
                     return False
         except OSError as exc:
@@ -96,8 +94,10 @@ class SnapshotFiles:
             raise storage_error(exc, self._folder, "a copy of the recall index is left there") from exc
         return bool(paths)
 
-    def _seal(self, user_id: bytes, file: BinaryIO, fill: Callable[[BinaryIO], None]) -> None:
-        writer = SealedWriter(file, keys=self._keys(), bound_to=self._place(user_id))
+    def _seal(
+        self, user_id: bytes, file: BinaryIO, keys: dict[int, ValueKey], fill: Callable[[BinaryIO], None]
+    ) -> None:
+        writer = SealedWriter(file, keys=keys, bound_to=self._place(user_id))
         fill(cast(BinaryIO, writer))
         writer.finish()
         file.flush()
