@@ -27,6 +27,15 @@ def _temporary_folder_of_its_own() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _nobodys_keyring() -> Iterator[None]:
+    """No test, and no process it starts, reaches the keyring of the person who runs it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")
+        patch.delenv("AICO_ANCHOR_FILE", raising=False)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _by_words_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test loads the embedding model, here or in a process it starts, unless it asks for it."""

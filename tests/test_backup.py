@@ -318,7 +318,13 @@ def test_a_clock_that_was_set_back_does_not_make_the_newest_backup_the_oldest(va
 def test_what_a_killed_backup_left_behind_is_gone_a_day_later_and_nothing_else(vault):
     folder = vault.backups.create().path.parent
     copy, inner = f".new-{'0' * 16}", f".new-{'1' * 16}.new-{'2' * 16}"
-    killed = [copy, inner, f"{inner}-wal", f"{inner}-shm", f"2026{SUFFIX}.new-{'3' * 16}"]
+    killed = [
+        copy,
+        inner,
+        *(f"{inner}-{end}" for end in ("wal", "shm", "map")),
+        f"{copy}-map",
+        f"2026{SUFFIX}.new-{'3' * 16}",
+    ]
     others = ["diary.new-0000000000000000", ".new-diary", f".new-{'4' * 16}"]  # the last is being written now
     for name in (*killed, *others):
         (folder / name).touch()

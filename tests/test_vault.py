@@ -116,7 +116,7 @@ def test_a_vault_without_its_database_is_reported_and_not_begun_anew(closed_vaul
 
 def test_a_newer_format_is_refused_untouched(closed_vault):
     file = closed_vault / "vault.json"
-    file.write_text(file.read_text().replace('"format": 0', '"format": 7'))
+    file.write_text(file.read_text().replace('"format": 1', '"format": 7'))
     before = everything_in(closed_vault)
     with pytest.raises(FormatTooNew):
         open_here(closed_vault)

@@ -48,6 +48,9 @@ SETTINGS = (
     Setting("index_memory_mib", "MiB", "the most that these indexes take together"),
     Setting("working_ttl_s", "seconds", "how long a conversation that nobody speaks in stays in the hot tier"),
     Setting("working_size_mib", "MiB", "the hot tier's file never grows past this"),
+    Setting(
+        "anchor_in_keyring", "yes or no", "note in the keyring how far the vault came, to tell an older copy of it"
+    ),
     Setting("analytics_memory_mib", "MiB", "what analytics may use for one person; nothing is put aside on the disk"),
     Setting("log_recalls", "yes or no", "keep figures of recalls, and questions that found nothing, in the log"),
     Setting("log_keep_days", "days", "older log entries are deleted"),

@@ -2,7 +2,7 @@
 
     AicoError                     message + hint + exit_code
     ├── UnlockError               WrongPassphrase · KeyslotMissing · KeyringUnavailable · KeysRotated
-    ├── IntegrityError            Tampered · FormatTooNew · IndexOutOfStep
+    ├── IntegrityError            Tampered · FormatTooNew · IndexOutOfStep · OlderState
     ├── StorageError              Busy · DiskFull · MigrationFailed · SchemaChanged
     ├── InvalidInput (ValueError) Forgotten · PluginRefused
     ├── AccessDenied              LockedOut
@@ -66,6 +66,10 @@ class Tampered(IntegrityError):
 
 class FormatTooNew(IntegrityError):
     """Written by a newer release; left untouched."""
+
+
+class OlderState(IntegrityError):
+    """The vault is an older copy of itself, by what was noted outside its folder; nothing was changed."""
 
 
 class IndexOutOfStep(IntegrityError):

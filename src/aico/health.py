@@ -8,8 +8,9 @@ from pathlib import Path
 from aico.ai.memory.embedding import EmbeddingStatus
 from aico.ai.memory.indexes import Indexes
 from aico.ai.memory.receipts import Receipts
+from aico.anchor import CommitAnchor
 from aico.data.audit_log import AuditLog
-from aico.data.libsql import LibSQLConnection
+from aico.data.libsql import EncryptedLibSQLConnection, LibSQLConnection
 from aico.data.libsql.plugins import Plugins, PluginState
 from aico.data.libsql.registry import SchemaRegistry
 from aico.errors import AicoError, KeyringUnavailable
@@ -84,11 +85,11 @@ def examine(
     audit_log: AuditLog,
     views: Views,
     indexes: Indexes,
+    anchor: CommitAnchor,
     embeddings: Sequence[EmbeddingStatus],
     receipts: Receipts,
 ) -> list[Finding]:
     """Every examination there is, in the order of what matters most. Reads the whole database."""
-    anchor = "no commit anchor in format 0: an older copy of the whole folder cannot be told from the newest"
     return [
         _pages(connection),
         _schemas(connection),
@@ -100,12 +101,30 @@ def examine(
         _rotation(unfinished=rotation_unfinished),
         _keyring(needed="keyring" in keyslots),
         Finding("engine", True, f"{connection.engine}; a changed byte is detected"),
-        Finding("freshness", None, anchor),
+        _page_map(connection),
+        _anchor(anchor),
         *(_view(view) for view in views.status() if view.name != "embeddings"),
         _snapshots(indexes, connection),
         _embedding(embeddings),
         _forgotten(receipts),
     ]
+
+
+def _page_map(connection: LibSQLConnection) -> Finding:
+    if isinstance(connection, EncryptedLibSQLConnection) and connection.has_page_map:
+        return Finding("page map", True, "an older copy of a page, or of the log, is detected")
+    why = "made in format 0, without a page map: an older copy of a page is accepted"
+    return Finding(
+        "page map", None, f"{why}; `aico backup create`, then `aico restore` into a new folder, gives it one"
+    )
+
+
+def _anchor(anchor: CommitAnchor) -> Finding:
+    if anchor.state is not None:
+        place, number = anchor.state
+        return Finding("commit anchor", True, f"{place} has change {number:,}: an older copy of the folder is detected")
+    told = f"none, so an older copy of the whole folder cannot be told from the newest: {anchor.trouble}"
+    return Finding("commit anchor", None, f"{told}; AICO_ANCHOR_FILE may name a file outside the folder")
 
 
 def _forgotten(receipts: Receipts) -> Finding:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 HOME_VARIABLE = "AICO_HOME"
 PASSPHRASE_FILE_VARIABLE = "AICO_PASSPHRASE_FILE"  # noqa: S105  # a name, no passphrase
+ANCHOR_FILE_VARIABLE = "AICO_ANCHOR_FILE"
 EMBEDDER_VARIABLE = "AICO_EMBEDDER"
 CONFIG_FILE = "config.toml"
 DEFAULT_MODEL = "multilingual-e5-small"
@@ -110,6 +111,8 @@ class Settings:
         """What one guess at a PIN costs: as a passphrase's, with 64 MiB at most, since a login waits for it each time."""
         return replace(self.kdf, memory_kib=min(self.kdf.memory_kib, 64 * 1024))
 
+    anchor_in_keyring: bool = True
+    """Whether the operating system's keyring notes how far the vault has come, so that an older copy of it is told."""
     working_ttl_s: float = 24 * 3600
     """How long a conversation that nobody speaks in or asks for stays in the hot tier."""
     working_size_mib: int = 64
@@ -171,6 +174,7 @@ class _ConfigFile(msgspec.Struct, forbid_unknown_fields=True):
     working_size_mib: int | None = None
     analytics_memory_mib: int | None = None
     log_recalls: bool | None = None
+    anchor_in_keyring: bool | None = None
 
 
 def vault_folder(path: Path | str | None) -> Path:
@@ -232,6 +236,12 @@ def passphrase_file() -> Path | None:
     """The file named by AICO_PASSPHRASE_FILE, for machines without a keyring or a person at the prompt."""
     named = os.environ.get(PASSPHRASE_FILE_VARIABLE)
     return Path(named).expanduser() if named else None
+
+
+def anchor_file() -> Path | None:
+    """The file named by AICO_ANCHOR_FILE, outside of every vault, for machines without a keyring."""
+    named = os.environ.get(ANCHOR_FILE_VARIABLE)
+    return Path(named).expanduser().absolute() if named else None
 
 
 def _bad_embedder(name: str, problem: str) -> InvalidInput:

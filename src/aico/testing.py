@@ -67,11 +67,12 @@ class HashEmbedder:
 
 
 def cheap_settings(*, clock: Clock | None = None, embedder: Embedder | EmbedderSpec | str | None = None) -> Settings:
-    """Settings whose key derivation costs a millisecond, without an embedding model unless one is given.
+    """Settings whose key derivation costs a millisecond, without an embedding model unless one is given,
+    and nothing in your keyring.
 
     Never keep anything real in such a vault.
     """
-    settings = Settings(kdf=KdfCost(memory_kib=64, passes=1, lanes=1), embedder=embedder)
+    settings = Settings(kdf=KdfCost(memory_kib=64, passes=1, lanes=1), embedder=embedder, anchor_in_keyring=False)
     return settings if clock is None else replace(settings, clock=clock)
 
 

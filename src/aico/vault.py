@@ -25,6 +25,7 @@ from aico.ai.memory.working import TABLES, WorkingMemoryStore
 from aico.analytics.engine import AnalyticsEngine
 from aico.analytics.training import TrainingExport
 from aico.analytics.view import ColumnView
+from aico.anchor import CommitAnchor
 from aico.audit import AuditReport, sampled_content, search_for_leaks, used_temporary_places
 from aico.backup import BackupInfo, Backups, OnProgress, restore
 from aico.clock import IdSource
@@ -88,17 +89,19 @@ def open_vault(
     passphrase: str | None = None,
     create: bool = True,
     settings: Settings | None = None,
+    accept_older: bool = False,
 ) -> "Vault":
     """Open the vault in `path` (default: AICO_HOME, else ~/.aico), or make one there if `create`.
 
     Without a passphrase it is unlocked by the machine's keyring or the file that AICO_PASSPHRASE_FILE names; a
     recovery phrase is accepted wherever a passphrase is. A new vault gets a passphrase slot and nothing else.
+    `accept_older` is for a folder that you put back yourself, and that was further once: it counts from there on.
 
     Raises NotFound (no vault and not `create`), WrongPassphrase, KeyslotMissing (nothing to unlock it with),
-    Tampered or FormatTooNew (vault.json), UnlockError (the folder is somebody else's), StorageError or Busy.
+    Tampered or FormatTooNew (vault.json), OlderState (it was further once), UnlockError (the folder is somebody else's), StorageError or Busy.
     Whatever is raised, nothing was changed.
     """
-    return Vault(*_opened(path, passphrase, create=create, settings=settings))
+    return Vault(*_opened(path, passphrase, create=create, settings=settings), accept_older=accept_older)
 
 
 def open_database(path: Path | str | None = None, *, passphrase: str | None = None) -> EncryptedLibSQLConnection:
@@ -189,7 +192,7 @@ class Vault:
     model for facts when it is called.
     """
 
-    def __init__(self, folder: Path, keys: LiveKeys, settings: Settings) -> None:
+    def __init__(self, folder: Path, keys: LiveKeys, settings: Settings, *, accept_older: bool = False) -> None:
         self.folder, self.settings = folder, settings
         vault_file = VaultFile.read(keys.vault_json)
         self.format, self.vault_id = vault_file.format, vault_file.vault_id
@@ -199,6 +202,10 @@ class Vault:
         with self._closed_on_error():
             self.connection = _connected(folder, page_keys, settings)
             self._closing.callback(self.connection.close)
+            self._anchor = CommitAnchor(self.vault_id, self.connection, folder, in_keyring=settings.anchor_in_keyring)
+            self._anchor.check(accept_older=accept_older)
+            self._anchor.keep()
+            self._closing.callback(self._anchor.close)
             SchemaRegistry.apply_core_schemas(self.connection)
             self.logs = LogRepository(self.connection, clock=settings.clock, retention=_retention(settings))
             self._closing.callback(self.logs.close)
@@ -473,6 +480,7 @@ class Vault:
             audit_log=self.audit_log,
             views=self.views,
             indexes=self.indexes,
+            anchor=self._anchor,
             embeddings=self.embeddings.status(),
             receipts=self._receipts,
         )

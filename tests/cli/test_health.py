@@ -1,5 +1,6 @@
 """Status, doctor and audit at the command line."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,24 @@ def test_doctor_ends_with_4_and_says_what_to_do_when_something_is_wrong(home: Pa
     assert shown.exit_code == 4
     assert "✗ permissions" in shown.stdout
     assert "→ chmod" in shown.stdout
+
+
+def test_an_older_copy_of_the_folder_is_told_until_doctor_is_told_to_accept_it(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AICO_ANCHOR_FILE", str(tmp_path / "anchor.json"))
+    run("record", "hello", "--conversation", "c", "--user", "mia")
+    shutil.copytree(home, tmp_path / "older")
+    run("record", "hello again", "--conversation", "c", "--user", "mia")
+    shutil.rmtree(home)
+    shutil.copytree(tmp_path / "older", home)
+    refused = run("status")
+    assert refused.exit_code == 4
+    assert "older copy" in refused.stderr
+    assert "--accept-older" in refused.stderr
+    examined = run_json("doctor", "--accept-older")
+    assert {finding["name"]: finding["ok"] for finding in examined["findings"]}["commit anchor"] is True
+    assert run("status").exit_code == 0
 
 
 def test_audit_finds_nothing_readable_in_a_vault(home: Path) -> None:

@@ -1,7 +1,6 @@
 """Opens a vault with nothing of ours: only the words of `docs/format.md`, and a library for the ciphers.
 
-Imports nothing from `aico` on purpose, so it proves that the description says everything. Reads a vault that was closed
-cleanly: its log is empty then, and the database file holds every page.
+Imports nothing from `aico` on purpose, so it proves that the description says everything.
 """
 
 import base64
@@ -20,12 +19,21 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 
 def open_vault(folder: Path, secret: str) -> sqlite3.Connection:
-    """The whole database of the vault, in memory and in the clear, from a passphrase or the 24 words."""
+    """The whole database of the vault, in memory and in the clear, from a passphrase or the 24 words.
+
+    Closed cleanly, the database file holds every page; after a crash, the newest lie in the log.
+    """
     vault = json.loads((folder / "vault.json").read_bytes())
     root = root_key(vault, secret)
     check_seal(vault, root)
     database_key = hkdf(root, b"aico 1 database pages")
-    image = decrypted_database((folder / "data" / "aico.db").read_bytes(), database_key, vault["generation"])
+    content = (folder / "data" / "aico.db").read_bytes()
+    image = bytearray(decrypted_database(content, database_key, vault["generation"]))
+    if content[0] & 0x80:
+        check_against_map(content, page_map((folder / "data" / "aico.db-map").read_bytes(), database_key, content[:16]))
+    if (folder / "data" / "aico.db-wal").exists():
+        apply_log(image, log_frames(folder, secret))
+    image[18:20] = b"\x01\x01"  # from WAL to rollback journal: an image in memory has no log
     connection = sqlite3.connect(":memory:")
     connection.deserialize(image)
     return connection
@@ -122,7 +130,7 @@ def encoded(*place: str | bytes | int) -> bytes:
 def decrypted_database(content: bytes, database_key: bytes, generation: int) -> bytes:
     """A plain SQLite file: every page opened, its 32 reserved bytes zero, the salt replaced by SQLite's magic."""
     salt = content[:16]
-    page_size, pages = 1 << salt[0], []
+    page_size, pages = page_size_of(salt), []
     assert len(content) % page_size == 0
     for number in range(len(content) // page_size):
         page = content[number * page_size : (number + 1) * page_size]
@@ -132,10 +140,74 @@ def decrypted_database(content: bytes, database_key: bytes, generation: int) -> 
         key = hkdf(database_key, b"aico 1 page key" + session, salt)
         plain = AESGCM(key).decrypt(nonce, sealed, b"aico page 1" + struct.pack(">Q", number) + salt)
         pages.append((b"" if number else b"SQLite format 3\0") + plain + bytes(32))
-    image = bytearray(b"".join(pages))
+    image = b"".join(pages)
     assert image[20] == 32  # reserved bytes of each page, in SQLite's own header
-    image[18:20] = b"\x01\x01"  # from WAL to rollback journal: an image in memory has no log
-    return bytes(image)
+    return image
+
+
+def page_size_of(salt: bytes) -> int:
+    """The first byte: whether there is a page map, and the logarithm of the page size."""
+    return 1 << (salt[0] & 0x7F)
+
+
+def page_map(content: bytes, database_key: bytes, salt: bytes) -> dict:
+    """The state that the map's records add up to."""
+    assert content[:9] == b"AICOpmap\x01"
+    wraps = [content[10 + 61 * number : 71 + 61 * number] for number in range(content[9])]
+    generation, nonce, wrapped = wraps[-1][:1], wraps[-1][1:13], wraps[-1][13:]
+    cipher = AESGCM(hkdf(database_key, b"aico 1 page map" + generation, salt))
+    records = AESGCM(cipher.decrypt(nonce, wrapped, b"aico map 1" + salt + generation))
+    at, before, state = 10 + 61 * len(wraps), bytes(16), {}
+    while at + 4 <= len(content) and (size := struct.unpack_from(">I", content, at)[0]):
+        sealed = content[at + 16 : at + 16 + size]
+        try:
+            plain = records.decrypt(content[at + 4 : at + 16], sealed, b"aico map 1" + salt + before)
+        except Exception:  # torn by a crash
+            break
+        add_record(state, plain)
+        at, before = at + 16 + size, sealed[-16:]
+    return state
+
+
+def add_record(state: dict, plain: bytes) -> None:
+    """What one record says, added to what was said before."""
+    kind, rest = plain[0], plain[1:]
+    if kind == 0:
+        counter, whole, begun, frames, count = struct.unpack_from(">Q??II", rest)
+        runs = [rest[18 + 8 * number : 26 + 8 * number] for number in range(count)]
+        nonces = rest[18 + 8 * count :]
+        pages = {number: nonces[12 * number : 12 * number + 12] for number in range(len(nonces) // 12)}
+        state.update(counter=counter, whole=whole, begun=begun, frames=frames, runs=runs, nonces=pages)
+        return
+    state["counter"] += 1
+    if kind == 1:
+        state.update(runs=[*state["runs"], rest], frames=0, begun=False)
+    elif kind == 2:
+        state.update(begun=True)
+    elif kind == 3:
+        state.update(whole=False, frames=max(state["frames"], struct.unpack_from(">I", rest)[0]))
+        for at in range(4, len(rest), 16):
+            state["nonces"][struct.unpack_from(">I", rest, at)[0]] = rest[at + 4 : at + 16]
+    else:
+        (count,) = struct.unpack(">I", rest)
+        state.update(whole=True, begun=False, runs=state["runs"][-1:])
+        state["nonces"] = {number: nonce for number, nonce in state["nonces"].items() if number < count}
+
+
+def check_against_map(content: bytes, state: dict) -> None:
+    """Each page carries the nonce that the map names: none is an older copy. For a file whose log holds nothing newer."""
+    size = page_size_of(content[:16])
+    for number in range(len(content) // size):
+        assert content[(number + 1) * size - 16 : (number + 1) * size - 4] == state["nonces"][number]
+
+
+def apply_log(image: bytearray, frames: list[tuple[bytes, bytes]]) -> None:
+    """Put the pages of every whole transaction in the log over those of the file, as SQLite reads them."""
+    last_commit = max(place for place, (header, _) in enumerate(frames) if header[4:8] != bytes(4))
+    for header, page in frames[: last_commit + 1]:
+        number, size = struct.unpack_from(">I", header)[0], len(page) + 32
+        image.extend(bytes(max(0, number * size - len(image))))
+        image[(number - 1) * size : number * size] = page + bytes(32)
 
 
 def log_frames(folder: Path, secret: str) -> list[tuple[bytes, bytes]]:
@@ -144,7 +216,7 @@ def log_frames(folder: Path, secret: str) -> list[tuple[bytes, bytes]]:
     database_key = hkdf(root, b"aico 1 database pages")
     salt = (folder / "data" / "aico.db").read_bytes()[:16]
     log = (folder / "data" / "aico.db-wal").read_bytes()
-    frame_size, frames = 24 + (1 << salt[0]), []
+    frame_size, frames = 24 + page_size_of(salt), []
     for offset in range(32, len(log), frame_size):
         frame = log[offset : offset + frame_size]
         key = hkdf(database_key, b"aico 1 page key" + frame[-4:], salt)

@@ -41,7 +41,9 @@ SUFFIX = ".aicobackup"
 CHAIN_MAX = 30
 """How many backups may build on one another: a restore reads them all, and losing one loses those after it."""
 _PROGRESS_EVERY = 256
-_UNFINISHED = re.compile(rf"(\.|.+{re.escape(SUFFIX)}\.)new-[0-9a-f]{{16}}(\.new-[0-9a-f]{{16}}(-wal|-shm)?)?")
+_UNFINISHED = re.compile(
+    rf"(\.|.+{re.escape(SUFFIX)}\.)new-[0-9a-f]{{16}}(\.new-[0-9a-f]{{16}})?(-(map|wal|shm)(\.new-[0-9a-f]{{16}})?)?"
+)
 _UNFINISHED_FOR_S = 24 * 3600
 """A backup in the making that was not touched for so long was killed."""
 
@@ -111,7 +113,8 @@ class Backups:
         except OSError as exc:
             raise storage_error(exc, place, "no backup was made; the vault is as it was") from exc
         finally:
-            copy_path.unlink(missing_ok=True)
+            for leftover in (copy_path, Path(f"{copy_path}-map")):
+                leftover.unlink(missing_ok=True)
         self._audit_log.append(
             Action.BACKED_UP, subject_id=bytes.fromhex(made.id), counts={"pages": made.pages, "after": noted}
         )

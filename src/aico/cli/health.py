@@ -32,15 +32,20 @@ def status(call: Call) -> None:
 
 
 @click.command()
+@click.option(
+    "--accept-older",
+    is_flag=True,
+    help="The folder is an older copy that you put back yourself: let it count from here on.",
+)
 @common
-def doctor(call: Call) -> None:
+def doctor(call: Call, *, accept_older: bool) -> None:
     """Examine folder, keys, every page and the views.
 
     Ends with code 4 if something is not as it should be. Takes time with the size of the vault.
     """
     from dataclasses import asdict
 
-    with opened(call.home) as vault:
+    with opened(call.home, accept_older=accept_older) as vault:
         findings = vault.doctor()
     well = all(finding.ok is not False for finding in findings)
     document = {"ok": well, "findings": [asdict(finding) for finding in findings]}

@@ -18,25 +18,36 @@ LOWEST_PRIORITY = 1
 
 def store_secret(entry: str, secret: KeyEncryptionKey) -> None:
     """Keep the secret of a keyring slot under the name `entry`. Raises KeyringUnavailable; nothing is stored then."""
-    from keyring.errors import KeyringError
-
-    try:
-        _backend().set_password(SERVICE, entry, secret.reveal().hex())
-    except KeyringError as exc:
-        raise _unavailable(f"it refused: {type(exc).__name__}") from exc
+    store_note(entry, secret.reveal().hex())
 
 
 def find_secret(entry: str) -> KeyEncryptionKey | None:
     """The secret of a keyring slot, None if this keyring has none. Raises KeyringUnavailable."""
+    found = find_note(entry)
+    try:
+        return None if found is None else KeyEncryptionKey(bytes.fromhex(found))
+    except ValueError:
+        raise _unavailable("its entry for this vault was not written by aico") from None
+
+
+def store_note(entry: str, text: str) -> None:
+    """Keep a text under the name `entry`. Raises KeyringUnavailable; nothing is stored then."""
     from keyring.errors import KeyringError
 
     try:
-        found = _backend().get_password(SERVICE, entry)
-        return None if found is None else KeyEncryptionKey(bytes.fromhex(found))
+        _backend().set_password(SERVICE, entry, text)
     except KeyringError as exc:
         raise _unavailable(f"it refused: {type(exc).__name__}") from exc
-    except ValueError:
-        raise _unavailable("its entry for this vault was not written by aico") from None
+
+
+def find_note(entry: str) -> str | None:
+    """The text under the name `entry`, None if there is none. Raises KeyringUnavailable."""
+    from keyring.errors import KeyringError
+
+    try:
+        return _backend().get_password(SERVICE, entry)
+    except KeyringError as exc:
+        raise _unavailable(f"it refused: {type(exc).__name__}") from exc
 
 
 def forget_secret(entry: str) -> None:

@@ -41,8 +41,9 @@ from aico.security.keys import (
 from aico.security.phrase import looks_like_phrase, new_phrase, phrase_key
 from aico.settings import KdfCost
 
-FORMAT = 0
-"""0 until the finished store has page map, commit anchor and golden vaults; format 1 is frozen there."""
+FORMAT = 1
+"""What new vaults are made in. Format 0, before page map and commit anchor, is read and written as it is: its number is
+bound into every keyslot, whose secrets are not all at hand (docs/decisions/0028)."""
 LARGEST_FILE_BYTES = 1024 * 1024
 SLOTS_MAX = 16
 """More would make a wrong passphrase take minutes: each passphrase slot costs one derivation."""

@@ -1,7 +1,10 @@
 """Databases for the tests of this folder, and how the same answer is told from a wrong one."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+
+import apsw
 
 from aico.data.libsql import EncryptedLibSQLConnection
 
@@ -49,6 +52,26 @@ def count_if_right(connection: EncryptedLibSQLConnection) -> int:
     by_index = connection.fetch_all("SELECT number FROM rows INDEXED BY rows_by_text WHERE text > '' ORDER BY text")
     assert sorted(number for (number,) in by_index) == list(range(len(rows))), "a wrong index"
     return len(rows)
+
+
+def copy_beside_a_reader(
+    connection: EncryptedLibSQLConnection, tell: Callable[[int], object] = lambda count: None
+) -> None:
+    """A checkpoint that ends before the log does, because a reader still needs the older pages.
+
+    A row more for a while; `tell` gets the count of rows after each commit.
+    """
+    with connection._readers.borrow() as reader:
+        cursor = reader.execute("SELECT number FROM rows")
+        next(cursor)
+        number = connection.fetch_all("SELECT count(*) FROM rows")[0][0]
+        add_rows(connection, range(number, number + 1))
+        tell(number + 1)
+        frames, copied = connection._writing.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        assert 0 < copied < frames
+        cursor.close()
+    connection.execute("DELETE FROM rows WHERE number = ?", (number,))
+    tell(number)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

@@ -73,7 +73,7 @@ def test_what_is_written_is_there_after_reopening(tmp_path, page_size):
         connection.execute("CREATE INDEX rows_by_text ON rows (text)")
         add_rows(connection, range(120))
         connection.verify()
-    assert path.read_bytes()[0] == page_size.bit_length() - 1
+    assert path.read_bytes()[0] == 0x80 | page_size.bit_length() - 1
     with sealed(path, create=False) as connection:
         assert count_if_right(connection) == 120
         connection.execute("VACUUM")
@@ -284,7 +284,7 @@ def test_a_plain_database_is_refused_and_left_alone(tmp_path):
 
 def closed(folder: Path) -> bytes:
     make(folder / DATABASE, ROWS)
-    assert sorted(files_of(folder)) == [DATABASE, f"{DATABASE}-door", f"{DATABASE}-turn"]
+    assert sorted(files_of(folder)) == [f"{DATABASE}{end}" for end in ("", "-door", "-map", "-turn")]
     return (folder / DATABASE).read_bytes()
 
 

@@ -28,14 +28,13 @@ from aico.data.libsql.engine_errors import translated
 from aico.data.libsql.group_commit import GroupCommit
 from aico.data.libsql.guard import Guard, guarded
 from aico.data.libsql.page_copies import PageCopy
-from aico.data.libsql.pages import DatabaseKeys, SoleKey
+from aico.data.libsql.pages import MAPPED, DatabaseKeys, SoleKey
 from aico.data.libsql.readers import Readers
 from aico.data.libsql.rows import Result, Row, row_type
-from aico.data.libsql.sealed_vfs import SealedVFS, connect, create_database
+from aico.data.libsql.sealed_vfs import SealedVFS, connect, create_database, place_database, salt_of
 from aico.data.libsql.turn import Turn
 from aico.data.libsql.write_side import WriteSide, closed
 from aico.errors import Busy, InvalidInput, MissingExtra, NotFound, StorageError, Tampered
-from aico.files import place_new_file
 from aico.security.keys import DatabaseKey
 
 Value = None | int | float | str | bytes
@@ -101,9 +100,12 @@ class LibSQLConnection:
                     f"{self.db_path} is missing but its log is there; nothing was changed", hint="restore the database"
                 )
             self.db_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            create_database(self.db_path, self._vfs)
         turn = Turn(self.db_path, wait_s=self._busy_wait_s)
         try:
+            if not self.db_path.exists():
+                with turn:
+                    if not self.db_path.exists():  # another process may have been first
+                        create_database(self.db_path, self._vfs)
             writer = self._connect()
         except BaseException:
             turn.close()
@@ -298,9 +300,9 @@ class LibSQLConnection:
                         backup.step(-1)
                 finally:
                     copy.close()
-                place_new_file(fresh, place)
+                place_database(fresh, place)
             finally:
-                for leftover in ("", "-wal", "-shm"):
+                for leftover in ("", "-map", "-wal", "-shm"):
                     Path(f"{fresh}{leftover}").unlink(missing_ok=True)
 
     def verify(self) -> None:
@@ -408,6 +410,17 @@ class EncryptedLibSQLConnection(LibSQLConnection):
     def _make_vfs(self) -> SealedVFS | None:
         return SealedVFS(self._keys)
 
+    @property
+    def database_id(self) -> str:
+        """Which database this is: 32 hexadecimal digits that a copy of the file shares and a restored one does not."""
+        with self._usable():
+            return salt_of(str(self.db_path)).hex()
+
+    @property
+    def has_page_map(self) -> bool:
+        """Whether an older copy of a page is told from the newest: not in a database that was made in format 0."""
+        return bool(bytes.fromhex(self.database_id)[0] & MAPPED)
+
     def verify(self) -> None:
         """Open every page on the disk, free ones too, and check the structure. Raises Tampered, or Busy as `execute`.
 
@@ -448,6 +461,7 @@ class EncryptedLibSQLConnection(LibSQLConnection):
                 raise Busy(f"{self.db_path.name} is being read; the key was not changed", hint="try again afterwards")
             self._keys.add(fresh, taken=self._vfs.generations_on_disk(self.db_path))
             try:
+                self._vfs.rewrite_map(self.db_path)  # from here on it opens under either key
                 self._writing.connection.execute("VACUUM")
             except BaseException:
                 self._keys.drop_newest()
@@ -455,6 +469,7 @@ class EncryptedLibSQLConnection(LibSQLConnection):
             # Committed: from here on the new key opens the database. The old one is kept until the last page is moved.
             if self._empty_log():
                 self._keys.keep_newest()
+                self._vfs.rewrite_map(self.db_path)
 
     def reseal(self, *, wait_s: float = RESEAL_WAIT_S) -> None:
         """Seal every page anew under the newest of the keys, while others read; writers wait.
@@ -470,8 +485,10 @@ class EncryptedLibSQLConnection(LibSQLConnection):
             with self._usable(), self._writing.exclusive():
                 emptied = self._empty_log()
                 if emptied and self._vfs.generations_on_disk(self.db_path) == {self._keys.newest & 0xFF}:
+                    self._vfs.rewrite_map(self.db_path)  # whatever others did: it opens under the key that stays
                     return
                 if emptied or not rewritten:
+                    self._vfs.rewrite_map(self.db_path)
                     self._writing.connection.execute("VACUUM")
                     rewritten = True
                     continue

@@ -20,6 +20,8 @@ from aico.security.keys import DatabaseKey
 TAG_BYTES, NONCE_BYTES, SESSION_BYTES = 16, 12, 3
 TRAILER_BYTES = TAG_BYTES + NONCE_BYTES + 1 + SESSION_BYTES
 SALT_BYTES = 16
+MAPPED = 0x80
+"""In the first byte of the salt: the database has a page map, and is refused without it. Format 0 had none."""
 PAGES_PER_SESSION = 1 << 24
 """Random 96-bit nonces under one session's key: the chance of a repeat stays below 2^-49 with nothing to count."""
 _SESSIONS_KEPT = 4096  # forged session numbers must not fill memory
@@ -63,6 +65,10 @@ class DatabaseKeys:
         """Forget all but the newest: nothing on disk is sealed under the others any more."""
         self._keys = {self.newest: self._keys[self.newest]}
 
+    def generations(self) -> list[int]:
+        """The generations whose keys are here, oldest first."""
+        return sorted(self._keys)
+
     def replace(self, by_generation: Mapping[int, DatabaseKey]) -> None:
         """Know these keys and no others, and seal with the newest from now on. Any thread may call it."""
         self._keys = dict(by_generation)
@@ -95,7 +101,7 @@ class PageCipher:
     """Seals and opens pages of the one file that carries `salt`. Thread rule: one connection at a time each."""
 
     def __init__(self, keys: DatabaseKeys, salt: bytes) -> None:
-        self.salt, self.page_size = salt, 1 << salt[0]
+        self.salt, self.page_size = salt, page_size_of(salt)
         self._keys = keys
         self._ciphers: dict[bytes, AESGCM] = {}
         self._left = 0  # pages that may still be sealed under the session below
@@ -111,11 +117,13 @@ class PageCipher:
         encrypt_into(nonce, plain, bound_to + self.salt, sealed[: TAG_BYTES - TRAILER_BYTES])
         sealed[TAG_BYTES - TRAILER_BYTES :] = nonce + session
 
-    def open_into(self, sealed: memoryview, bound_to: bytes, plain: memoryview) -> None:
-        """Write the plain bytes of a sealed page into `plain`, 32 bytes shorter. Raises NotSealed."""
-        cipher = self._cipher(bytes(sealed[-1 - SESSION_BYTES :]))
-        nonce = sealed[TAG_BYTES - TRAILER_BYTES : -1 - SESSION_BYTES]
+    def open_into(self, sealed: memoryview, bound_to: bytes, plain: memoryview) -> bytes:
+        """Write the plain bytes of a sealed page into `plain`, 32 bytes shorter; the page's nonce. Raises NotSealed."""
+        trailer = bytes(sealed[TAG_BYTES - TRAILER_BYTES :])  # one copy: slices of bytes are cheaper than of views
+        nonce, session = trailer[:NONCE_BYTES], trailer[NONCE_BYTES:]
+        cipher = self._ciphers.get(session) or self._cipher(session)
         cipher.decrypt_into(nonce, sealed[: TAG_BYTES - TRAILER_BYTES], bound_to + self.salt, plain)
+        return nonce
 
     def _begin_session(self) -> None:
         """In one assignment: an interrupt in between would seal pages under one session and name another."""
@@ -135,6 +143,11 @@ class PageCipher:
             found = AESGCM(key.derive(b"aico 1 page key" + generation_and_session, salt=self.salt))
             self._ciphers[generation_and_session] = found
         return found
+
+
+def page_size_of(salt: bytes) -> int:
+    """Bytes a page of the file that carries this salt."""
+    return 1 << (salt[0] & ~MAPPED)
 
 
 def _no_session(*_: object) -> int:

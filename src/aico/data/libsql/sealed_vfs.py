@@ -13,14 +13,28 @@ holds an unkeyed checksum of the plain page, with which a guess at the page coul
 """
 
 import secrets
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from weakref import WeakValueDictionary
 
 import apsw
 
-from aico.data.libsql.pages import SALT_BYTES, SESSION_BYTES, TRAILER_BYTES, DatabaseKeys, NotSealed, PageCipher
+from aico.data.libsql.page_map import PageMap, PageTampered
+from aico.data.libsql.pages import (
+    MAPPED,
+    NONCE_BYTES,
+    SALT_BYTES,
+    SESSION_BYTES,
+    TAG_BYTES,
+    TRAILER_BYTES,
+    DatabaseKeys,
+    NotSealed,
+    PageCipher,
+    page_size_of,
+)
 from aico.data.libsql.temporary import TemporaryFile
 from aico.files import place_new_file
 
@@ -31,6 +45,8 @@ WAL_HEADER, FRAME_HEADER = 32, 24
 LOCK_BYTE = 1 << 30
 """The page that begins here is never written (SQLite file format, section 1.4)."""
 MAGIC, UNUSED = b"SQLite format 3\0", bytes(TRAILER_BYTES)
+_NONCE = slice(TAG_BYTES - TRAILER_BYTES, -1 - SESSION_BYTES)
+"""Where a page or frame as it lies on the disk has its nonce."""
 TEMPORARY = (
     apsw.SQLITE_OPEN_TEMP_DB
     | apsw.SQLITE_OPEN_TRANSIENT_DB
@@ -38,10 +54,6 @@ TEMPORARY = (
     | apsw.SQLITE_OPEN_SUBJOURNAL
     | apsw.SQLITE_OPEN_MAIN_JOURNAL
 )
-
-
-class PageTampered(apsw.CorruptError):
-    """Stored bytes do not carry our seal. APSW raises it, unchanged, from the statement that met them."""
 
 
 class SealedVFS(apsw.VFS):
@@ -52,15 +64,22 @@ class SealedVFS(apsw.VFS):
         self.page_size = page_size
         self._keys = keys
         self._folder = Path()  # where the database lies, known before anything temporary is opened
+        self._maps: WeakValueDictionary[tuple[str, bytes], PageMap] = WeakValueDictionary()
+        self._of_thread = threading.local()  # the database opened last: its log is opened next, by the same thread
         super().__init__(self.name, "")
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> Any:
         kind = flags[0]
         if kind & apsw.SQLITE_OPEN_MAIN_DB and isinstance(name, apsw.URIFilename):
             self._folder = Path(name.filename()).parent
-            return PageFile(self, name, flags)
+            self._of_thread.pages = pages = PageFile(self, name, flags)
+            return pages
         if kind & apsw.SQLITE_OPEN_WAL and isinstance(name, str):
-            return WalFile(self, name, flags)
+            pages = self._of_thread.pages
+            if name != f"{pages.path}-wal":
+                raise apsw.CantOpenError("refusing to open a log before its database")
+            pages.log = WalFile(self, name, flags)
+            return pages.log
         if kind & TEMPORARY:
             return TemporaryFile(self._folder)
         raise apsw.CantOpenError(f"refusing to write a file of kind {kind:#x} in the clear")
@@ -71,21 +90,40 @@ class SealedVFS(apsw.VFS):
         return not pathname.endswith("-journal") and super().xAccess(pathname, flags)
 
     def xDelete(self, filename: str, syncdir: bool) -> None:
+        if filename.endswith("-wal"):
+            with closing(WalFile(self, filename, [apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_READWRITE, 0])) as log:
+                if not log.may_go():
+                    return
         if not filename.endswith("-journal"):
             super().xDelete(filename, syncdir)
 
     def generations_on_disk(self, database: Path) -> frozenset[int]:
         """The generation bytes of all pages in the database file. Reads a byte of each; holds no lock."""
         with _beside_sqlite(str(database)) as file:
-            page_size = 1 << bytes(file.xRead(1, 0))[0]
+            page_size = page_size_of(bytes(file.xRead(1, 0)))
             starts = (start for start in range(0, file.xFileSize(), page_size) if start != LOCK_BYTE)
             return frozenset(bytes(file.xRead(1, start + page_size - 1 - SESSION_BYTES))[0] for start in starts)
 
     def cipher(self, salt: bytes) -> PageCipher:
         """The cipher of the file that carries `salt`; raises PageTampered if no file of ours has such a salt."""
-        if len(salt) != SALT_BYTES or salt[0] not in PAGE_SIZE_BITS:
+        if len(salt) != SALT_BYTES or salt[0] & ~MAPPED not in PAGE_SIZE_BITS:
             raise PageTampered("the file does not begin like a sealed database of this format")
         return PageCipher(self._keys, salt)
+
+    def page_map(self, database: str, salt: bytes) -> PageMap | None:
+        """The map of the file that carries `salt`, shared by all its connections; None for a file of format 0."""
+        if not salt[0] & MAPPED:
+            return None
+        found = self._maps.get((database, salt))
+        if found is None:
+            fresh = PageMap(database, self._keys, salt)
+            found = self._maps.setdefault((database, salt), fresh)
+        return found
+
+    def rewrite_map(self, database: Path) -> None:
+        """Seal the page map anew under all keys there are now. Only while nothing is in the log and nobody writes."""
+        if (page_map := self.page_map(str(database), salt_of(str(database)))) is not None:
+            page_map.rewrite()
 
 
 class _SealedFile(apsw.VFSFile):
@@ -103,10 +141,14 @@ class _SealedFile(apsw.VFSFile):
 class PageFile(_SealedFile):
     """The database file: whole pages, each sealed under its number."""
 
-    def __init__(self, vfs: SealedVFS, name: apsw.URIFilename, flags: list[int]) -> None:
+    def __init__(self, vfs: SealedVFS, name: apsw.URIFilename | str, flags: list[int]) -> None:
         super().__init__("", name, flags)
+        self.path = name.filename() if isinstance(name, apsw.URIFilename) else name
+        self.log: WalFile | None = None
         self._vfs = vfs
         self._cipher: PageCipher | None = None
+        self._map: PageMap | None = None
+        self._nonces, self._copied = bytearray(), dict[int, bytes]()  # of the map, and of what is not in the map yet
         if not self._load_salt() and not flags[0] & apsw.SQLITE_OPEN_CREATE:
             raise PageTampered("the database file is empty")  # SQLite would delete the WAL and begin anew
 
@@ -118,23 +160,31 @@ class PageFile(_SealedFile):
         if (amount, offset) == (100, 0):
             return _first_bytes(size)
         number, start = divmod(offset, size)
-        raw = memoryview(super().xRead(size, offset - start))
-        if not raw:
+        sealed = super().xRead(size, offset - start)
+        if not sealed:
             return b""  # past the end; SQLite knows what to do
-        skip, page = (0 if number else SALT_BYTES), self._page
-        if start + amount > size or len(raw) != size or (skip and raw[:SALT_BYTES] != self._cipher.salt):
+        raw, page = memoryview(sealed), self._page
+        if start + amount > size or len(raw) != size or (not number and raw[:SALT_BYTES] != self._cipher.salt):
             raise _tampered_page(number)
         try:
-            self._cipher.open_into(raw[skip:], _page_place(number), page[skip:-TRAILER_BYTES])
+            if number:
+                nonce = self._cipher.open_into(raw, _page_place(number), self._opened)
+            else:
+                nonce = self._cipher.open_into(raw[SALT_BYTES:], _page_place(0), self._opened[SALT_BYTES:])
+                page[:SALT_BYTES] = MAGIC
         except NotSealed:
             raise _tampered_page(number) from None
-        if skip:
-            page[:SALT_BYTES] = MAGIC
-        return page[start : start + amount]
+        at = number * NONCE_BYTES
+        if self._nonces[at : at + NONCE_BYTES] != nonce and not self._is_newest(number, nonce):
+            raise PageTampered(f"page {number + 1} is an older copy of itself")
+        return page if amount == size else page[start : start + amount]
+
+    def _is_newest(self, number: int, nonce: bytes) -> bool:
+        return self._map is None or self._copied.get(number) == nonce or self._map.is_newest(number, nonce)
 
     def xWrite(self, data: Any, offset: int) -> None:
         if self._cipher is None and not self._load_salt():
-            self._use(bytes([self._vfs.page_size.bit_length() - 1]) + secrets.token_bytes(SALT_BYTES - 1))
+            self._begin_database()
         assert self._cipher is not None
         number, start = divmod(offset, self._cipher.page_size)
         if start or len(data) != self._cipher.page_size or data[-TRAILER_BYTES:] != UNUSED:
@@ -142,7 +192,36 @@ class PageFile(_SealedFile):
         skip, sealed = (0 if number else SALT_BYTES), self._sealed
         sealed[:skip] = self._cipher.salt[:skip]
         self._cipher.seal_into(memoryview(data)[skip:-TRAILER_BYTES], _page_place(number), sealed[skip:])
+        if self._map is not None and not self._copied and self.log is not None:
+            self._map.reserve(self.log.frame_count())
         super().xWrite(sealed, offset)  # page and tag in one write
+        self._copied[number] = bytes(sealed[_NONCE])
+
+    def xFileControl(self, op: int, ptr: int) -> bool:
+        """A checkpoint tells when it begins and ends to copy: before others may read what it copied, they must know."""
+        if op == apsw.SQLITE_FCNTL_CKPT_START and self.log is not None:
+            self.log.highest_frame = 0
+        elif op == apsw.SQLITE_FCNTL_CKPT_DONE:
+            self._tell_what_was_copied()
+        return super().xFileControl(op, ptr)
+
+    def xSync(self, flags: int) -> None:
+        """Only when all is copied: what is on the disk for good is told to be whole, for good."""
+        super().xSync(flags)
+        self._tell_what_was_copied()
+        if self._map is not None and self._cipher is not None:
+            self._map.set_whole(self.xFileSize() // self._cipher.page_size)
+
+    def _tell_what_was_copied(self) -> None:
+        if self._map is not None and self._copied:
+            self._map.add_pages(self._copied, self.log.highest_frame if self.log is not None else 0)
+        self._copied.clear()
+
+    def _begin_database(self) -> None:
+        salt = bytes([MAPPED | self._vfs.page_size.bit_length() - 1]) + secrets.token_bytes(SALT_BYTES - 1)
+        if (page_map := self._vfs.page_map(self.path, salt)) is not None:
+            page_map.create()
+        self._use(salt)  # which keeps the map
 
     def _load_salt(self) -> bool:
         """Lazily: another process may create the first page after we opened the file."""
@@ -154,7 +233,11 @@ class PageFile(_SealedFile):
     def _use(self, salt: bytes) -> None:
         cipher = self._vfs.cipher(salt)
         self._page = memoryview(bytearray(cipher.page_size))  # the last one opened; its reserved bytes stay zero
+        self._opened = self._page[:-TRAILER_BYTES]
         self._sealed = memoryview(bytearray(cipher.page_size))
+        self._map = self._vfs.page_map(self.path, salt)
+        if self._map is not None:
+            self._nonces = self._map.nonces
         self._cipher = cipher  # last: until here an interrupt leaves the file as if it had not been read
 
 
@@ -171,20 +254,65 @@ class WalFile(_SealedFile):
 
     def __init__(self, vfs: SealedVFS, name: str, flags: list[int]) -> None:
         super().__init__("", name, flags)
-        self._cipher = vfs.cipher(_salt_of(name.removesuffix("-wal")))
+        database = name.removesuffix("-wal")
+        self._cipher = vfs.cipher(salt_of(database))
+        self._map = vfs.page_map(database, self._cipher.salt)
+        self.highest_frame = 0
+        """Of all that were read since it was set to 0: how much of the log a checkpoint has copied."""
         self._page_size = self._cipher.page_size
         self._frame_size = FRAME_HEADER + self._page_size
         self._frame = memoryview(bytearray(self._frame_size))  # the last one opened; its reserved bytes stay zero
         self._opened, self._page = self._frame[:-TRAILER_BYTES], self._frame[FRAME_HEADER:]
         self._plain = memoryview(bytearray(self._frame_size - TRAILER_BYTES))
         self._sealed = memoryview(bytearray(self._frame_size))
+        self._begins = False  # a run, of which SQLite has not written a frame: until then it may not have been synced
         self._held_back: tuple[int, bytes] | None = None  # (offset, header) of an append whose page comes next
         self._last_whole_read = -1
         self._salts = b""  # of the WAL header: which run of the log frames belong to
+        self._must_have = 0  # frames, of which some are in the database file already: a torn tail begins behind them
+
+    def frame_count(self) -> int:
+        """How many frames fit into the file; those of an older run may be among them."""
+        return max(0, super().xFileSize() - WAL_HEADER) // self._frame_size
+
+    def xFileSize(self) -> int:
+        """SQLite looks at the log's size when it opens it, after a crash say, and then reads it from its beginning."""
+        size = super().xFileSize()
+        if size <= WAL_HEADER and self._map is not None:
+            self._map.refresh()
+            # The header alone: the power failed before the first frame was on the disk, so there was no commit.
+            alone = size == WAL_HEADER and [bytes(super().xRead(8, 16))] == self._map.runs[-1:]
+            if not self._map.whole or (self._map.begun and not alone):
+                raise PageTampered("the log is gone, with what was written last")
+        return size
+
+    def xTruncate(self, newsize: int) -> None:
+        if self.may_go():
+            super().xTruncate(newsize)
+
+    def may_go(self) -> bool:
+        """Whether SQLite may empty or delete the log, which the page map then knows.
+
+        A log that none of our keys opens is empty to SQLite. It stays: it may be that of a change of keys which a
+        crash ended, with all that was written.
+        """
+        if self._map is None:
+            return True
+        if self.frame_count() and self._open_frame(WAL_HEADER) is None:
+            return False
+        self._map.let_log_go()
+        return True
+
+    def close(self) -> None:
+        """Give the file back, where it is not SQLite who opened it."""
+        self.xClose()
 
     def xRead(self, amount: int, offset: int) -> Any:  # bytes or a view of the buffer: APSW copies
         if offset + amount <= WAL_HEADER:
-            return super().xRead(amount, offset)
+            header = super().xRead(amount, offset)
+            if self._map is None or (amount, offset) != (WAL_HEADER, 0):  # whole, it is read in recovery only
+                return header
+            return self._header_for_recovery(bytes(header), self._map)
         start = (offset - WAL_HEADER) % self._frame_size
         frame = self._open_frame(base := offset - start)
         if start == 0 and amount == self._frame_size:
@@ -194,6 +322,8 @@ class WalFile(_SealedFile):
             raise apsw.IOError(f"unknown WAL read: {amount} bytes at {offset}")
         if frame is None or not self._is_current(frame):
             raise _tampered_frame(base, self._frame_size)
+        if whole_page and (number := (base - WAL_HEADER) // self._frame_size + 1) > self.highest_frame:
+            self.highest_frame = number
         return self._page if whole_page else frame[start : start + amount]
 
     def xWrite(self, data: Any, offset: int) -> None:
@@ -209,6 +339,9 @@ class WalFile(_SealedFile):
             self._write_header(bytes(data), offset)
         elif offset == 0 and size == WAL_HEADER:
             self._salts = bytes(data[16:24])
+            if self._map is not None:
+                self._map.begin_run(self._salts)
+                self._begins = True
             super().xWrite(data, 0)
         else:
             raise apsw.IOError(f"unknown WAL write: {size} bytes at {offset}")
@@ -231,11 +364,36 @@ class WalFile(_SealedFile):
             header = bytes(frame[:FRAME_HEADER])
         self._seal_frame(header, page, base)
 
+    def _header_for_recovery(self, header: bytes, page_map: PageMap) -> bytes:
+        """The header if this is the log that the page map knows; zeros, to SQLite no log, if none was begun."""
+        page_map.refresh()
+        salts = header[16:24]
+        if page_map.runs and salts == page_map.runs[-1]:
+            if not _is_header(header) or self.frame_count() < page_map.frames:
+                raise PageTampered("the log was cut or its header changed")
+            self._must_have = page_map.frames
+            return header
+        # A run was begun, or none yet, and its header is not written: killed there, nothing in the log counts.
+        if page_map.begun or not page_map.whole or (salts not in page_map.runs and self._holds_a_run(salts, page_map)):
+            raise PageTampered("the log is of another time than the database")
+        return bytes(len(header))
+
+    def _holds_a_run(self, salts: bytes, page_map: PageMap) -> bool:
+        """Whether frames prove that a header was there before: its own run's, or the current one's."""
+        first = self._open_frame(WAL_HEADER)
+        if first is not None and first[8:16] == salts:
+            return True
+        for base in range(WAL_HEADER, super().xFileSize(), self._frame_size):
+            frame = self._open_frame(base)
+            if frame is not None and page_map.runs and frame[8:16] == page_map.runs[-1]:
+                return True
+        return False
+
     def _frame_for_recovery(self, frame: memoryview | None, base: int) -> bytes | memoryview:
         self._last_whole_read = base
         if frame is not None and self._is_current(frame):
             return frame
-        if self._commit_and_more_follow(base):
+        if (base - WAL_HEADER) // self._frame_size < self._must_have or self._commit_and_more_follow(base):
             raise _tampered_frame(base, self._frame_size)
         return bytes(self._frame_size)  # zeros: to SQLite the log ends here
 
@@ -256,6 +414,9 @@ class WalFile(_SealedFile):
             header = header[:8] + bytes(super().xRead(8, 16)) + header[16:]
         plain = self._plain
         plain[:FRAME_HEADER], plain[FRAME_HEADER:] = header, memoryview(page)[:-TRAILER_BYTES]
+        if self._begins and self._map is not None:
+            self._map.set_begun()
+            self._begins = False
         self._cipher.seal_into(plain, b"aico wal 1" + base.to_bytes(8, "big"), self._sealed)
         super().xWrite(self._sealed, base)
 
@@ -263,6 +424,10 @@ class WalFile(_SealedFile):
         if frame[8:16] == self._salts:
             return True
         self._salts = bytes(super().xRead(8, 16))  # a frame of an older log, put here? Or the log was restarted
+        if self._map is not None and self._map.runs[-1:] != [self._salts]:
+            self._map.refresh()
+            if self._map.runs[-1:] != [self._salts]:
+                raise PageTampered("the log is of another time than the database")
         return frame[8:16] == self._salts
 
     def _commit_and_more_follow(self, base: int) -> bool:
@@ -271,7 +436,7 @@ class WalFile(_SealedFile):
         One alone proves nothing: the torn last transaction may have its own commit frame behind a hole.
         """
         commit_seen = False
-        for later in range(base + self._frame_size, self.xFileSize(), self._frame_size):
+        for later in range(base + self._frame_size, super().xFileSize(), self._frame_size):
             frame = self._open_frame(later)
             if frame is not None and self._is_current(frame):
                 if commit_seen:
@@ -283,7 +448,7 @@ class WalFile(_SealedFile):
 def create_database(path: Path, vfs: SealedVFS | None) -> None:
     """Make an empty WAL database beside `path`, then link it there: nobody ever opens half a database.
 
-    In the clear if `vfs` is None. Nothing happens if another process was first.
+    In the clear if `vfs` is None. Nobody else may be making it at the same time. Raises FileExistsError.
     """
     fresh = path.with_name(f"{path.name}.new-{secrets.token_hex(8)}")
     fresh.touch(mode=0o600, exist_ok=False)  # -wal and -shm take their mode from the database
@@ -296,10 +461,28 @@ def create_database(path: Path, vfs: SealedVFS | None) -> None:
             connection.pragma("journal_mode", "wal")
         finally:
             connection.close()
-        with suppress(FileExistsError):
-            place_new_file(fresh, path)
+        if not path.exists():
+            Path(f"{path}-map").unlink(missing_ok=True)  # of a creation that was killed before the database followed
+        place_database(fresh, path)
     finally:
-        fresh.unlink(missing_ok=True)
+        for leftover in ("", "-map"):
+            Path(f"{fresh}{leftover}").unlink(missing_ok=True)
+
+
+def place_database(fresh: Path, path: Path) -> None:
+    """Give a finished database, closed and with nothing in its log, its name. Raises FileExistsError.
+
+    Its map first: a database is never seen without one, and of two who make it only one places both.
+    """
+    fresh_map, map_path = Path(f"{fresh}-map"), Path(f"{path}-map")
+    if not fresh_map.exists():
+        return place_new_file(fresh, path)
+    place_new_file(fresh_map, map_path)
+    try:
+        place_new_file(fresh, path)
+    except BaseException:
+        map_path.unlink()
+        raise
 
 
 def connect(path: Path, vfs: SealedVFS | None, *, wait_s: float, cache_kib: int) -> apsw.Connection:
@@ -370,7 +553,17 @@ def _refuse_ways_out(
     return apsw.SQLITE_OK
 
 
-def _salt_of(database: str) -> bytes:
+def _is_header(header: bytes) -> bool:
+    """Whether the checksum over a WAL header is right (SQLite file format, section 4.2): a changed byte means no log."""
+    order: Literal["big", "little"] = "big" if header[3] & 1 else "little"
+    first = second = 0
+    for at in range(0, 24, 8):
+        first = first + int.from_bytes(header[at : at + 4], order) + second & 0xFFFFFFFF
+        second = second + int.from_bytes(header[at + 4 : at + 8], order) + first & 0xFFFFFFFF
+    return header[24:] == first.to_bytes(4, "big") + second.to_bytes(4, "big")
+
+
+def salt_of(database: str) -> bytes:
     """The salt of the database that a WAL belongs to, from its first page."""
     with _beside_sqlite(database) as file:
         return bytes(file.xRead(SALT_BYTES, 0))

@@ -1,0 +1,1 @@
+"""Vaults of every format there was: they must open for ever."""
