@@ -190,7 +190,8 @@ def test_without_its_package_a_cron_task_is_left_to_others_and_the_rest_goes_on(
 def test_the_vaults_own_upkeep_is_there_runs_and_cannot_be_removed(vault, clock):
     own = {task.name for task in vault.tasks.list()}
     assert own == {
-        "clear-log", "keep-indexes", "keep-logs-short", "prune-task-history", "sweep-hot-tier", "sweep-live-sessions", "sweep-sessions",
+        "clear-log", "keep-indexes", "keep-logs-short", "prune-change-feed", "prune-task-history", "sweep-hot-tier",
+        "sweep-live-sessions", "sweep-sessions",
     }  # fmt: skip
     clock.move(2 * DAY)
     assert {(one.task, one.outcome) for one in vault.tasks.run_due()} == {(name, "done") for name in own}

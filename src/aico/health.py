@@ -37,6 +37,8 @@ class Status:
     size_bytes: int
     embeddings: list[EmbeddingStatus]
     """The chosen embedding model first, then others that vectors are left of."""
+    views: list[ViewStatus]
+    """How far behind the truth each view of this process is; each reads on before it answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,9 @@ def status_of(
     rotation_unfinished: bool,
     connection: LibSQLConnection,
     embeddings: list[EmbeddingStatus],
+    views: list[ViewStatus],
 ) -> Status:
-    """Counts, keyslots, size on disk and embedding models."""
+    """Counts, keyslots, size on disk, embedding models and views."""
     rows = {table: connection.fetch_all(f"SELECT count(*) FROM {table}")[0][0] for table in _COUNTED}
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return Status(
@@ -72,6 +75,7 @@ def status_of(
         rows,
         size,
         embeddings,
+        views,
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from aico.ai.memory.indexes import Indexes
 from aico.ai.memory.working import WorkingMemoryStore
 from aico.data.auth_sessions import AuthSessions
+from aico.data.change_feed import ChangeFeed
 from aico.data.json_values import JsonObject
 from aico.data.libsql import LibSQLConnection
 from aico.data.live_sessions import LiveSessions
@@ -28,6 +29,7 @@ def upkeep(
     logs: LogRepository,
     working: WorkingMemoryStore,
     indexes: Indexes,
+    feed: ChangeFeed,
 ) -> Sequence[BuiltIn]:
     """What every vault looks after. Intervals only, so that it works without an extra package."""
     return [
@@ -36,6 +38,7 @@ def upkeep(
             "keep-indexes", "every 1h", lambda _run: indexes.sweep(row["id"] for row in connection.fetch_all(_USERS))
         ),
         BuiltIn("keep-logs-short", "every 1d", lambda _run: logs.apply_retention()),
+        BuiltIn("prune-change-feed", "every 1d", lambda _run: feed.prune()),
         BuiltIn("prune-task-history", "every 1d", lambda _run: tasks.prune_history(keep_s=KEEP_EXECUTIONS_S)),
         BuiltIn("sweep-hot-tier", "every 1h", lambda _run: working.sweep()),
         BuiltIn("sweep-live-sessions", "every 1h", lambda _run: live_sessions.sweep()),

@@ -238,7 +238,7 @@ class Vault:
             self.preferences = PreferenceRepository(self.connection, users=self.users, natural_ids=natural_ids, ids=ids)
             self.live_sessions = LiveSessions(self.connection, users=self.users, natural_ids=natural_ids, ids=ids)
             self.devices = DeviceRepository(self.connection, folder=folder, ids=ids, audit_log=self.audit_log)
-            feed = ChangeFeed(self.connection)
+            feed = ChangeFeed(self.connection, clock=settings.clock)
             vectors = EmbeddingRepository(
                 self.connection, natural_ids=natural_ids, episode_gap_s=settings.episode_gap_s
             )
@@ -347,7 +347,7 @@ class Vault:
                 recall_log=recall_log,
                 clock=settings.clock,
             )
-            self.views = Views(views, embeddings=self.embeddings)
+            self.views = Views(views, embeddings=self.embeddings, feed=feed)
             self.backups = Backups(
                 folder / BACKUP_FOLDER,
                 keys=keys,
@@ -386,6 +386,7 @@ class Vault:
                     logs=self.logs,
                     working=self.working,
                     indexes=self.indexes,
+                    feed=feed,
                 ),
             )
             self._closing.callback(self.tasks.stop)
@@ -467,6 +468,7 @@ class Vault:
             rotation_unfinished=self.keys.rotation_unfinished(),
             connection=self.connection,
             embeddings=self.embeddings.status(),
+            views=self.views.status(),
         )
 
     def doctor(self) -> list[Finding]:

@@ -8,6 +8,7 @@ OWN = [
     "clear-log",
     "keep-indexes",
     "keep-logs-short",
+    "prune-change-feed",
     "prune-task-history",
     "sweep-hot-tier",
     "sweep-live-sessions",

@@ -86,6 +86,12 @@ class Snapshots:
         with suppress(OSError):
             self._path(user_id).unlink(missing_ok=True)
 
+    def delete_all(self) -> None:
+        """Delete everybody's."""
+        for path in self._folder.glob(f"*{SUFFIX}"):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+
     def exists(self, user_id: bytes) -> bool:
         """Whether there is one, good or not."""
         return self._path(user_id).exists()

@@ -104,6 +104,16 @@ class ColumnView:
             with self._columns(user_id) as columns:
                 self._read_on(user_id, columns, list(columns.positions))
 
+    def drop(self) -> None:
+        """Let go of everybody's columns and snapshots; they are loaded anew when they are asked."""
+        with self._lock:
+            people, self._people = self._people, OrderedDict()
+        for columns in people.values():
+            with columns.lock:
+                columns.closed = True
+                columns.store.close()
+        self._snapshots.delete_all()
+
     def erase(self, user_id: bytes, ids: Iterable[bytes]) -> None:
         """Let go of forgotten rows, here and in the snapshot, which is deleted: no page of it stays."""
         self._snapshots.delete(user_id)

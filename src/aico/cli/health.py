@@ -89,6 +89,7 @@ def _show_status(document: dict[str, Any]) -> None:
         ("engine", f"{document['engine']}, format {document['format']}"),
         ("on disk", size(document["size_bytes"])),
         ("meaning", _meaning(document["embeddings"])),
+        ("views", _views(document["views"])),
     ):
         say(f"{name:<11}  {value}")
 
@@ -104,6 +105,12 @@ def _meaning(embeddings: list[dict[str, Any]]) -> str:
     waiting = f", {chosen['pending']:,} to come (`aico models reembed` makes them now)" if chosen["pending"] else ""
     problem = f"; {chosen['problem']}" if chosen["problem"] else ""
     return f"{chosen['model']}, {number_of(chosen['vectors'], 'vector')}{waiting}{problem}"
+
+
+def _views(views: list[dict[str, Any]]) -> str:
+    return "; ".join(
+        f"{view['name']} {view['trouble'] or number_of(view['lag'], 'change') + ' behind'}" for view in views
+    )
 
 
 def _show_findings(findings: "list[Finding]") -> None:

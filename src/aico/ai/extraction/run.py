@@ -88,17 +88,32 @@ class Extraction:
         user_id = self._users.find(user)
         if user_id is None:
             return 0
-        parameters = (self._position(user_id, model), self._feed.newest(), user_id)
-        [(count,)] = self._connection.fetch_committed(f"SELECT count(DISTINCT f.key) {_CHANGED}", parameters)
+        reached = self._position(user_id, model)
+        sql, parameters = f"SELECT count(DISTINCT f.key) {_CHANGED}", (reached, self._feed.newest(), user_id)
+        if reached < 0 or not self._feed.tells_from(reached):
+            sql = "SELECT count(*) FROM messages WHERE row_id > ? AND row_id <= ? AND user_id = ?"
+            parameters = (max(0, -reached), 1 << 62, user_id)
+        [(count,)] = self._connection.fetch_committed(sql, parameters)
         return int(count)
 
     def _next(self, user_id: bytes, reached: int, newest: int) -> tuple[list[Row], int]:
         """The next messages in the order they were recorded, each once, and the change they end with."""
+        if reached < 0 or not self._feed.tells_from(reached):
+            return self._next_of_all(user_id, max(0, -reached), newest)
         rows = self._connection.fetch_committed(
             f"{_TURN}, f.number {_CHANGED} ORDER BY f.number LIMIT ?", (reached, newest, user_id, MESSAGES_AT_ONCE)
         )
         position = rows[-1]["number"] if len(rows) == MESSAGES_AT_ONCE else newest
         return list({row["id"]: row for row in rows}.values()), position
+
+    def _next_of_all(self, user_id: bytes, last: int, newest: int) -> tuple[list[Row], int]:
+        """The next of all messages, for a model of whose position the feed no longer tells. Until it has seen them all,
+        its position is the last one's row, negative."""
+        rows = self._connection.fetch_committed(
+            f"{_TURN}, m.row_id FROM messages m WHERE m.user_id = ? AND m.row_id > ? ORDER BY m.row_id LIMIT ?",
+            (user_id, last, MESSAGES_AT_ONCE),
+        )
+        return rows, -rows[-1]["row_id"] if len(rows) == MESSAGES_AT_ONCE else newest
 
     def _questions(self, messages: Sequence[Row]) -> Iterator["_Question"]:
         """The messages by conversation, a few at a time, with the turns before them."""
@@ -139,7 +154,7 @@ class Extraction:
             outcomes = [self._facts.propose(user_id, _proposal(finding, message, model)) for finding, message in found]
             self._connection.execute(
                 "INSERT INTO extraction_positions (user_id, model, number) VALUES (?, ?, ?) "
-                "ON CONFLICT (user_id, model) DO UPDATE SET number = max(number, excluded.number)",
+                "ON CONFLICT (user_id, model) DO UPDATE SET number = excluded.number",
                 (user_id, model, position),
             )
         report.proposed += outcomes.count(Proposed.WAITING)

@@ -121,6 +121,12 @@ class Indexes:
         with self._lock:
             return max((newest - user.position for user in self._users.values()), default=0)
 
+    def drop(self) -> None:
+        """Let go of every index in memory and every snapshot. Raises StorageError."""
+        with self._lock:
+            self._users.clear()
+        self.files.delete_others(set())
+
     def catch_up(self) -> None:
         """Bring every index in memory up to the newest change."""
         with self._lock:
@@ -177,6 +183,9 @@ class Indexes:
             self._reader.read_all(user_id, user.index)
         elif user.position < newest:
             left = self._reader.read_on(user_id, user.index, after=user.position, up_to=newest)
+            if not self._feed.tells_from(user.position):  # it was pruned while it was read
+                user.begin(RecallIndex(episode_gap_s=self._episode_gap_s), 0)
+                self._reader.read_all(user_id, user.index)
             if left and user.kept:
                 self._forget_snapshot(user_id)
         user.position, user.size_bytes = newest, user.index.size_bytes()

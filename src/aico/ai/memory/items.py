@@ -200,6 +200,11 @@ class ItemIndex:
         with self._lock:
             return max((newest - view.position for view in self._views.values()), default=0)
 
+    def drop(self) -> None:
+        """Let go of every index; vectors are rows of the truth and stay."""
+        with self._lock:
+            self._views.clear()
+
     def catch_up(self) -> None:
         """Bring every index in memory up to the newest change."""
         with self._lock:
@@ -234,8 +239,8 @@ class ItemIndex:
 
     def _read_on(self, user_id: bytes, view: "_UserView") -> None:
         newest = self._feed.newest()
-        if view.position > newest:  # the truth was replaced by an older copy of itself
-            view.begin_anew()
+        if view.position > newest or not self._feed.tells_from(view.position):
+            view.begin_anew()  # the truth was replaced by an older copy of itself, or no longer tells what changed
         if view.position == newest:
             return
         if view.position == 0:
@@ -247,7 +252,10 @@ class ItemIndex:
             changed = f"{_DOCUMENTS} JOIN {_CHANGED.format(which='')} ON f.key = i.id WHERE i.user_id = ?"
             rows = self._connection.fetch_committed(changed, (*span, user_id))
         view.take_in(rows)
-        view.position = newest
+        before, view.position = view.position, newest
+        if before and not self._feed.tells_from(before):  # it was pruned while it was read
+            view.begin_anew()
+            self._read_on(user_id, view)
 
     def _add_missing_vectors(self, user_id: bytes, view: "_UserView") -> None:
         """Those that were made before, then those that were not: in batches, so that a crash costs little."""

@@ -77,6 +77,10 @@ class SemanticMemoryStore:
         """How many changes the index furthest behind has not read yet; it does before it next answers."""
         return self.indexes.lag()
 
+    def drop(self) -> None:
+        """Let go of every index, here and on the disk; each is built anew when its person is asked about."""
+        self.indexes.drop()
+
     def catch_up(self) -> None:
         """Bring every index in memory up to the newest change."""
         self.indexes.catch_up()

@@ -28,6 +28,10 @@ class View(Protocol):
         """Read every change committed before the call."""
         ...
 
+    def drop(self) -> None:
+        """Let go of everything, here and on the disk; it is made anew from the truth. Raises StorageError."""
+        ...
+
     def erase(self, user_id: bytes, ids: Iterable[bytes]) -> None:
         """Let go of forgotten rows now. Called after the truth let go of them; ids it does not hold are ignored."""
         ...

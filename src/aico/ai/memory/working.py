@@ -142,6 +142,10 @@ class WorkingMemoryStore:
         """Why the truth answers in its place at the moment, empty while all is well."""
         return self._store.trouble
 
+    def drop(self) -> None:
+        """Delete the whole file; conversations are warm again once they are asked for. Raises StorageError."""
+        self._store.clear()
+
     def erase(self, user_id: bytes, ids: Iterable[bytes]) -> None:
         """Delete the whole file: LMDB keeps old pages, and nothing of what was forgotten may be left in them.
 
