@@ -299,6 +299,7 @@ class Vault:
                 items=ItemRepository(self.connection, natural_ids=natural_ids, ids=ids),
                 index=item_index,
             )
+            self._closing.callback(self.working.close)
             columns = ColumnView(
                 self.connection,
                 feed=feed,

@@ -40,6 +40,7 @@ COMMANDS = {
     "devices": ("aico.cli.devices:devices", "See the devices that share this memory, and which take part."),
     "tasks": ("aico.cli.tasks:tasks", "Look after what is done by the clock."),
     "views": ("aico.cli.views:views", "See how far behind each view is, build one anew, watch what changes."),
+    "lmdb": ("aico.cli.lmdb:lmdb", "Look into the hot tier, and empty it."),
     "config": ("aico.cli.config:config", "Look at the vault's settings and change them."),
     "analytics": ("aico.cli.analytics:analytics", "Look at a memory as a whole."),
     "models": ("aico.cli.models:models", "Choose the model that finds memories by their meaning."),

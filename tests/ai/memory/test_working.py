@@ -1,6 +1,7 @@
 """Working memory: whatever happened, `recent` says what the truth says."""
 
 import os
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -310,3 +311,89 @@ def test_a_closed_or_forked_vault_raises(vault):
             os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     assert texts(vault) == ["I like figs."]
+
+
+@contextmanager
+def nothing_may_be_recalled(vault):
+    def refuse(*_arguments, **_named):
+        raise AssertionError("recall was asked")
+
+    vault.memory._semantic.search, real = refuse, vault.memory._semantic.search
+    try:
+        yield
+    finally:
+        vault.memory._semantic.search = real
+
+
+def context_of(vault, query="what does she like?"):
+    return vault.memory.context("mia", query, conversation="c")
+
+
+def test_a_context_that_was_assembled_once_is_there_until_anything_is_written(vault):
+    vault.memory.record("mia", "I like figs.", conversation="c")
+    fact = vault.memory.remember("mia", "Mia likes figs")
+    vault.preferences.set("mia", "companion.tone", "dry")
+    before = context_of(vault)
+    with nothing_may_be_recalled(vault):
+        assert context_of(vault) == before
+    assert context_of(vault, "something else").items
+    for write in (
+        lambda: vault.memory.record("otto", "somebody else's", conversation="c"),
+        lambda: vault.preferences.set("mia", "companion.tone", "warm"),
+        lambda: vault.memory.remember("mia", "Mia likes plums", supersedes=fact),
+        lambda: vault.memory.record("mia", "And plums.", conversation="c"),
+    ):
+        write()
+        with pytest.raises(AssertionError, match="recall was asked"), nothing_may_be_recalled(vault):
+            context_of(vault)
+        context_of(vault)
+    assert "plums" in context_of(vault).as_text()
+
+
+def test_a_context_is_never_stale_after_another_process_wrote_or_forgot(vault):
+    vault.memory.record("mia", "mine", conversation="c")
+    assert "mine" in context_of(vault).as_text()
+    assert children.run(record_elsewhere, vault.folder).error is None
+    assert "of the other" in context_of(vault).as_text()
+    assert children.run(forget_elsewhere, vault.folder).error is None
+    said = context_of(vault).as_text()
+    assert "of the other" in said
+    assert "mine" not in said
+
+
+def test_forget_reaches_the_contexts_that_quote_it(vault):
+    fact = vault.memory.remember("mia", "Mia likes figs")
+    context_of(vault)
+    user = vault.users.find("mia")
+    assert vault.working.holds_any(user, [bytes.fromhex(fact)])
+    vault.memory.forget("mia", id=fact)
+    assert not vault.working.holds_any(user, [bytes.fromhex(fact)])
+    assert "figs" not in context_of(vault).as_text()
+
+
+def test_a_context_is_assembled_anew_when_a_fact_comes_true(vault, clock):
+    vault.memory.remember("mia", "Mia lives in Lisbon", valid_from=NOON + timedelta(hours=1))
+    assert "Lisbon" not in context_of(vault, "Lisbon").as_text()
+    clock.move(timedelta(hours=2))
+    assert "Lisbon" in context_of(vault, "Lisbon").as_text()
+
+
+def test_nobody_gets_the_context_of_another(vault):
+    for name in ("mia", "otto"):
+        vault.memory.record(name, f"{name} was here", conversation="c")
+    for name in ("mia", "otto", "mia"):
+        said = vault.memory.context(name, "who was here?", conversation="c").as_text()
+        assert f"{name} was here" in said
+        assert ("otto" in said) is (name == "otto")
+
+
+def test_what_this_process_commits_is_taken_in_soon_without_being_asked_for(vault):
+    vault.memory.record("mia", "one", conversation="c")
+    texts(vault)
+    vault.memory.record("mia", "two", conversation="c")
+    deadline = time.monotonic() + 60
+    while vault.working.lag():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    with truth_must_stay_unread(vault):
+        assert texts(vault) == ["one", "two"]

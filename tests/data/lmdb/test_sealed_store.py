@@ -292,7 +292,24 @@ def test_the_map_grows_while_other_processes_have_it_open(folder):
         assert get(store, 2) == b"x" * 8000
 
 
-def test_a_full_store_is_emptied_and_goes_on(folder):
+def test_what_was_unused_for_longest_makes_room(folder):
+    clock = FixedClock()
+    with store_in(folder, limit=2 * MIB, clock=clock) as store:
+        kept = [store.key((f"conversation {number}",)) for number in range(1000)]
+        for number, key in enumerate(kept):
+            clock.move(timedelta(minutes=2))
+            store.touch(kept[0][:16])
+            store.write(lambda found, key=key: found.put(TABLE, key, b"x" * 8000, ttl_s=1e9))
+            assert store.read(lambda found, key=key: found.get(TABLE, key)) == b"x" * 8000
+        held = [store.read(lambda found, key=key: found.get(TABLE, key)) is not None for key in kept]
+        assert held[0], "it was read all the time"
+        newest = held.index(True, 1)
+        assert 800 < newest < 950
+        assert all(held[newest:]), "the others went in the order of their last use"
+        assert store.file_bytes <= 2 * MIB
+
+
+def test_a_place_larger_than_the_store_empties_it_and_goes_on(folder):
     with store_in(folder, limit=2 * MIB) as store:
         for number in range(1000):
             put(store, number, b"x" * 8000)

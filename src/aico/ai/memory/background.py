@@ -16,8 +16,8 @@ class Background:
     as often as it can. The thread never keeps the interpreter alive.
     """
 
-    def __init__(self, work: Callable[[], float | None], *, name: str) -> None:
-        self._work, self._name, self._process = work, name, os.getpid()
+    def __init__(self, work: Callable[[], float | None], *, name: str, settle_s: float = SETTLE_S) -> None:
+        self._work, self._name, self._settle_s, self._process = work, name, settle_s, os.getpid()
         # Of C, and no Event or Condition: whoever wakes it may be interrupted anywhere, and an Event would stay locked.
         self._asked: SimpleQueue[bool] = SimpleQueue()
         self._starting = threading.Lock()
@@ -49,7 +49,7 @@ class Background:
 
     def _run(self) -> None:
         again_in_s: float | None = None
-        while self._is_asked(again_in_s) and self._rests(SETTLE_S):
+        while self._is_asked(again_in_s) and self._rests(self._settle_s):
             self._woken = False  # before looking: what comes from here on is seen in the next round
             again_in_s = self._work()
 

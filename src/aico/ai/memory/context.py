@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from math import ceil
 
+import msgspec
+
 from aico.ai.memory.hits import Hit
 from aico.data.conversations import Moment
 from aico.data.preferences import Preference
@@ -70,6 +72,16 @@ class Context:
         return _as_text(self.items)
 
 
+def encode(context: Context) -> bytes:
+    """A context as bytes, for keeping it."""
+    return msgspec.msgpack.encode(context)
+
+
+def decode(value: bytes) -> Context:
+    """The context that `encode` was given. Raises msgspec.MsgspecError for another release's."""
+    return _decode(value)
+
+
 def assemble(
     *,
     recent: Sequence[Moment],
@@ -93,6 +105,9 @@ def assemble(
     chosen.take((_item_of_hit("memory", hit) for hit in memories), up_to=1.0)
     items = tuple(item for part in HEADINGS for item in sorted(chosen.items(part), key=_in_order))
     return Context(items, count_tokens(_as_text(items)))
+
+
+_decode = msgspec.msgpack.Decoder(Context).decode
 
 
 class _Budget:

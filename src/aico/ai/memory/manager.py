@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
+from math import inf
 from time import perf_counter
 
-from aico.ai.memory.context import Context, assemble
+from aico import __version__
+from aico.ai.memory.context import Context, assemble, decode, encode
 from aico.ai.memory.embedding import Embeddings
 from aico.ai.memory.erasure import Eraser, Wish
 from aico.ai.memory.hits import Hit
@@ -13,7 +15,7 @@ from aico.ai.memory.index import Filter
 from aico.ai.memory.recall_log import RecallLog
 from aico.ai.memory.receipts import Receipt, Receipts
 from aico.ai.memory.semantic import SemanticMemoryStore
-from aico.ai.memory.working import WorkingMemoryStore
+from aico.ai.memory.working import Assembled, WorkingMemoryStore
 from aico.clock import Clock, from_us, to_us
 from aico.data.conversations import ConversationRepository, Message, Moment, Outcome, Recorded
 from aico.data.facts import FactRepository
@@ -85,7 +87,7 @@ class MemoryManager:
             return self._conversations.add(self._users.ensure(user), [message], return_forgotten=return_forgotten)[0]
 
         recorded = self._connection.write(work)
-        self._working.catch_up()
+        self._working.follow()
         self._embeddings.wake()
         if recorded.outcome is Outcome.FORGOTTEN:
             raise Forgotten(
@@ -133,7 +135,7 @@ class MemoryManager:
 
         while batch := list(islice(rest, BATCH)):
             recorded += self._record_batch(user, batch, {}, return_forgotten, tell)
-        self._working.catch_up()
+        self._working.follow()
         tell(0)
         return recorded
 
@@ -145,7 +147,7 @@ class MemoryManager:
         Tells what became of each message. Raises InvalidInput before anything is written, Busy or DiskFull.
         """
         recorded = self._record_batch(user, messages, titles, return_forgotten, None)
-        self._working.catch_up()
+        self._working.follow()
         return recorded
 
     def _record_batch(
@@ -255,18 +257,34 @@ class MemoryManager:
         """
         if type(token_budget) is not int or token_budget < 1:
             raise InvalidInput("a token budget is a whole number from 1 on", field="token_budget")
-        now, recent = (
-            from_us(self._clock.now_us()),
-            [] if conversation is None else self.recent(user, conversation, limit=CONTEXT_TURNS),
-        )
-        facts = self.recall(user, query, limit=CONTEXT_FACTS, kinds=("fact",))
-        return assemble(
+        query = checked_text(query, field="query", consequence="nothing was searched")
+        user_id = self._users.find(user) or b""
+        live = b"" if conversation is None else self._conversations.conversation_id(user_id, conversation)
+        made: list[Context] = []
+
+        def anew() -> Assembled | None:
+            context, ttl_s = self._assemble(user, query, conversation, token_budget)
+            made.append(context)
+            if self._embeddings.problem is not None:  # with its model it would be another
+                return None
+            return Assembled(encode(context), [bytes.fromhex(item.id) for item in context.items], ttl_s)
+
+        place = (user_id, live, query, token_budget, self._embeddings.model or "", __version__)
+        kept = self._working.context(place, anew)
+        return made[0] if made or kept is None else decode(kept.value)
+
+    def _assemble(self, user: str, query: str, conversation: str | None, token_budget: int) -> tuple[Context, float]:
+        """A context, and for how many seconds it holds if nothing is written meanwhile."""
+        recent = [] if conversation is None else self.recent(user, conversation, limit=CONTEXT_TURNS)
+        now, facts = from_us(self._clock.now_us()), self.recall(user, query, limit=CONTEXT_FACTS, kinds=("fact",))
+        context = assemble(
             recent=recent,
             facts=[fact for fact in facts if fact.at <= now],
             preferences=self._preferences.list(user, prefix=COMPANION),
             memories=self.recall(user, query, limit=CONTEXT_MEMORIES, kinds=("message",)),
             token_budget=token_budget,
         )
+        return context, min(((fact.at - now).total_seconds() for fact in facts if fact.at > now), default=inf)
 
     def recent(self, user: str, conversation: str, *, limit: int = 20) -> list[Moment]:
         """The last messages of a conversation, oldest first; an empty list if there is none. Raises InvalidInput.

@@ -2,27 +2,34 @@
 
     pages of up to eight turns, the newest page never closed  ─┐
     the mark: the last change of the truth that they reflect   ─┴─ written together, compared before each answer
+    contexts, each with the mark it was assembled at           ─── used while that is the newest change
 
 An entry is the exact end of a conversation or it is not used. Whatever cannot be applied in place drops the entry, and
 what may concern any of them (a changed or deleted row, a truth that was put back) drops them all.
 """
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
+from aico.ai.memory.background import Background
 from aico.clock import from_us, to_us, utc_offset_minutes
 from aico.data.change_feed import ChangeFeed
 from aico.data.conversations import ConversationRepository, Moment
 from aico.data.libsql import LibSQLConnection, Row
-from aico.data.lmdb import FOR_EVER_S, SEQUENCE_BYTES, SealedStore, SealedTransaction
-from aico.errors import InvalidInput, StorageError
+from aico.data.lmdb import FOR_EVER_S, PREFIX_BYTES, SEQUENCE_BYTES, SealedStore, SealedTransaction
+from aico.errors import InvalidInput, NotFound, StorageError
+from aico.security.envelope import Place
 
-MESSAGES, STATE = "session_memory", "session_state"
-TABLES = (MESSAGES, STATE)
+T = TypeVar("T")
+
+MESSAGES, STATE, CONTEXTS = "session_memory", "session_state", "session_contexts"
+TABLES = (MESSAGES, STATE, CONTEXTS)
 PAGE_TURNS, PAGE_BYTES = 8, 64 * 1024
 """A page is closed when it has as many turns or bytes: each new turn seals its page again."""
 PAGES_KEPT = 8
@@ -32,6 +39,9 @@ WARMED_TURNS = 32
 CHANGES_AT_ONCE = 500
 """Who is further behind begins anew: that costs less than reading on, as after an import."""
 SWEEP_EVERY = 200
+SETTLE_S = 0.02
+"""How long after a commit it is taken in, with all that came meanwhile: nobody who writes waits for it, and a reader
+reads on by itself."""
 _TRIES = 4
 _MARK = b"mark"
 
@@ -68,13 +78,41 @@ class _Mark(msgspec.Struct, array_like=True, frozen=True):
     at_us: int
 
 
+class _KeptContext(msgspec.Struct, array_like=True, frozen=True):
+    mark: _Mark
+    """The newest change when it was assembled: once there is another, it is not used."""
+    ids: list[bytes]
+    """The memories in it."""
+    value: bytes
+
+
+class Assembled(NamedTuple):
+    """A context as it is kept: its bytes, the ids of the memories in it, and how long it can hold at most."""
+
+    value: bytes
+    ids: list[bytes]
+    ttl_s: float
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode_page = msgspec.msgpack.Decoder(_Page).decode
+_decode_context = msgspec.msgpack.Decoder(_KeptContext).decode
 _decode_mark = msgspec.msgpack.Decoder(_Mark).decode
 
 
+@dataclass(frozen=True, slots=True)
+class HotTierState:
+    """How full the hot tier is: `tables` has the number of entries and the bytes of their pages."""
+
+    file_bytes: int
+    limit_bytes: int
+    lag: int
+    tables: dict[str, tuple[int, int]]
+
+
 class WorkingMemoryStore:
-    """The last turns of conversations, and the state of sessions. A view of the truth; any thread may use it.
+    """The last turns of conversations, their contexts, and the state of sessions. A view of the truth; any thread may
+    use it.
 
     No failure of the hot tier is the caller's: the truth answers then, and `trouble` says why.
     """
@@ -94,6 +132,7 @@ class WorkingMemoryStore:
         self._conversations, self._ttl_s = conversations, ttl_s
         self._applied = 0
         self._following = threading.Lock()  # held by the thread that takes in what was committed
+        self._background = Background(self.catch_up, name="aico-hot-tier", settle_s=SETTLE_S)
 
     def recent(self, user_id: bytes, conversation: str, *, limit: int, ttl_s: float | None = None) -> list[Moment]:
         """The last `limit` messages of a conversation, oldest first: exactly what `ConversationRepository.recent` says.
@@ -102,21 +141,51 @@ class WorkingMemoryStore:
         """
         if self._connection.in_transaction:  # it sees what it has not committed
             return self._conversations.recent(user_id, conversation, limit=limit)
-        place = (user_id, self._conversations.conversation_id(user_id, conversation))
+        prefix = self._store.prefix((user_id, self._conversations.conversation_id(user_id, conversation)))
         try:
-            mark, found = self._look_up(self._store.prefix(place), limit)
+            mark, found = self._in_step(lambda found: _last_turns(found, prefix, limit))
         except StorageError:
             return self._conversations.recent(user_id, conversation, limit=limit)
         if found is not None:
-            return found
+            self._store.touch(prefix)
+            return [_moment(turn, found[0]) for turn in found[1]]
         moments = self._conversations.recent(user_id, conversation, limit=max(limit, WARMED_TURNS))
         if mark is not None and moments:
             whole = len(moments) < max(limit, WARMED_TURNS)
-            self._warm(self._store.prefix(place), moments, mark, whole=whole, ttl_s=ttl_s)
+            self._warm(prefix, moments, mark, whole=whole, ttl_s=ttl_s)
         return moments[-limit:]
 
+    def context(self, place: Place, assemble: Callable[[], Assembled | None]) -> Assembled | None:
+        """What `assemble` gives, or gave for the same place while nothing at all was written since, by any process.
+
+        None is not kept, nor anything assembled inside a transaction.
+        """
+        if self._connection.in_transaction:
+            return assemble()
+        key = self._store.key(("context", *place))
+        try:
+            mark, kept = self._in_step(lambda found: _kept_context(found.get(CONTEXTS, key)))
+        except StorageError:
+            return assemble()
+        if kept is not None and kept.mark == mark:
+            self._store.touch(key[:PREFIX_BYTES])
+            return Assembled(kept.value, kept.ids, 0)
+        fresh = assemble()
+        if fresh is not None and mark is not None and fresh.ttl_s > 0:
+            value = _encode(_KeptContext(mark, fresh.ids, fresh.value))
+            self._keep(mark, lambda found: found.put(CONTEXTS, key, value, ttl_s=min(fresh.ttl_s, self._ttl_s)))
+        return fresh
+
+    def follow(self) -> None:
+        """Something was committed: take it in soon, in the background. Costs less than a microsecond."""
+        self._background.wake()
+
+    def close(self) -> None:
+        """End the background work. May be called twice."""
+        self._background.stop()
+
     def catch_up(self) -> None:
-        """Take in what was committed since: called after every write of this process. Inside a transaction it waits.
+        """Take in what was committed since. Inside a transaction it waits.
 
         One step, by one thread at a time, without a second look whether more came meanwhile: an answer looks again by
         itself.
@@ -154,21 +223,48 @@ class WorkingMemoryStore:
         self._store.clear()
 
     def holds_any(self, user_id: bytes, ids: Iterable[bytes]) -> bool:
-        """Whether a page still has one of these messages. Opens every page."""
+        """Whether a page or a context still has one of these memories. Opens every one."""
         wanted = set(ids)
 
         def work(found: SealedTransaction) -> bool:
             pages = (_page(value) for key, value in found.values(MESSAGES) if key != _MARK)
-            return any(turn.id in wanted for page in pages if page is not None for turn in page.turns)
+            contexts = (_kept_context(value) for _, value in found.values(CONTEXTS))
+            return any(turn.id in wanted for page in pages if page is not None for turn in page.turns) or any(
+                not wanted.isdisjoint(kept.ids) for kept in contexts if kept is not None
+            )
 
         try:
             return self._store.read(work)
         except StorageError:
             return False  # nothing is open, and a file that does not open is deleted before it is used again
 
-    def sweep(self) -> None:
-        """Delete a few of the entries that have expired; nobody sees them since. Raises StorageError."""
-        self._store.sweep()
+    def sweep(self, *, everything: bool = False) -> None:
+        """Delete a few of the entries that have expired, or all; nobody sees them since. Raises StorageError."""
+        self._store.sweep(everything=everything)
+
+    # Looking at it
+
+    def state(self) -> HotTierState:
+        """How full it is. Raises StorageError where it cannot be opened."""
+
+        def work(found: SealedTransaction) -> dict[str, tuple[int, int]]:
+            return {table: found.size(table) for table in TABLES}
+
+        tables = self._store.read(work)
+        return HotTierState(self._store.file_bytes, self._store.limit_bytes, self.lag(), tables)
+
+    def dump(self, table: str, *, limit: int) -> list[tuple[str, object]]:
+        """Some entries of a table as they are: the key in hex, and the content, **in the clear**.
+
+        Raises NotFound for a table that is not there, StorageError.
+        """
+        if table not in TABLES:
+            raise NotFound("the hot tier has no such table; nothing was read", hint=f"there are: {', '.join(TABLES)}")
+
+        def work(found: SealedTransaction) -> list[tuple[bytes, bytes]]:
+            return list(islice(((key, value) for key, value in found.values(table) if key != _MARK), limit))
+
+        return [(key.hex(), _shown(table, value)) for key, value in self._store.read(work)]
 
     # The state of a session
 
@@ -195,34 +291,36 @@ class WorkingMemoryStore:
 
     # Answering
 
-    def _look_up(self, prefix: bytes, limit: int) -> tuple[_Mark | None, list[Moment] | None]:
-        """The mark that was in step with the truth, None if there is none; and the turns, None if they are not hot."""
-
-        def work(found: SealedTransaction) -> tuple[_Mark | None, tuple[str, list[_Turn]] | None]:
-            return _mark_of(found), _last_turns(found, prefix, limit)
-
+    def _in_step(self, look: Callable[[SealedTransaction], T | None]) -> tuple[_Mark | None, T | None]:
+        """The mark that was in step with the truth, None if there is none, and what was found there, None if nothing."""
         for _ in range(_TRIES):
-            mark, turns = self._store.read(work)
-            if self._read_on(mark):  # looked at after the pages: they are what the truth says now
-                return mark, None if turns is None else [_moment(turn, turns[0]) for turn in turns[1]]
+            mark, value = self._store.read(lambda found: (_mark_of(found), look(found)))
+            if self._read_on(mark):  # looked at after reading: it is what the truth says now
+                return mark, value
         return None, None
 
     def _warm(self, prefix: bytes, moments: Sequence[Moment], mark: _Mark, *, whole: bool, ttl_s: float | None) -> None:
         kept = moments[-(PAGES_KEPT - 1) * PAGE_TURNS :]
         pages = _paged(kept, begins=whole and len(kept) == len(moments))
 
-        def work(found: SealedTransaction) -> None:
-            if _mark_of(found) != mark:
-                return
+        def put(found: SealedTransaction) -> None:
             _drop_entry(found, prefix)
             for number, page in enumerate(pages, start=1):
                 _put_page(found, prefix, number, page, self._ttl(ttl_s))
 
-        try:
-            if pages and self._feed.newest() == mark.number:  # else the messages may be newer than the mark
+        if pages:
+            self._keep(mark, put)
+
+    def _keep(self, mark: _Mark, put: Callable[[SealedTransaction], None]) -> None:
+        """Put what was read from the truth while `mark` was its newest change, unless something was written meanwhile."""
+
+        def work(found: SealedTransaction) -> None:
+            if _mark_of(found) == mark:  # else the file was emptied, maybe for what this tells
+                put(found)
+
+        with suppress(StorageError):
+            if self._feed.newest() == mark.number:
                 self._store.write(work)
-        except StorageError:
-            return
 
     # Following the truth
 
@@ -350,6 +448,25 @@ def _page(value: bytes | None) -> _Page | None:
         return None if value is None else _decode_page(value)
     except msgspec.MsgspecError:  # another release's
         return None
+
+
+def _kept_context(value: bytes | None) -> _KeptContext | None:
+    try:
+        return None if value is None else _decode_context(value)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _shown(table: str, value: bytes) -> object:
+    """An entry for people, without what only we need."""
+    if table == MESSAGES:
+        page = _page(value)
+        turns = [] if page is None else page.turns
+        return [{"role": turn.role, "speaker": turn.speaker, "text": turn.text} for turn in turns]
+    if table == CONTEXTS:
+        kept = _kept_context(value)
+        value = b"{}" if kept is None else kept.value
+    return msgspec.to_builtins(msgspec.msgpack.decode(value))
 
 
 def _mark_of(found: SealedTransaction) -> _Mark | None:

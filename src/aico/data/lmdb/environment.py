@@ -58,8 +58,9 @@ class Environment:
     def write(self, work: Work[T]) -> T:
         """What `work` returns inside a write transaction, once it is committed; it may run more than once.
 
-        At the size limit everything is dropped and `work` meets an empty environment. Raises DiskFull where even
-        that has no room, StorageError where LMDB cannot be used; nothing of `work` is kept then.
+        Who writes keeps it below the size limit; where that fails everything is dropped and `work` meets an empty
+        environment. Raises DiskFull where even that has no room, StorageError where LMDB cannot be used; nothing of
+        `work` is kept then.
         """
         with self._lock:
             value = self._run(work, write=True)
@@ -74,6 +75,14 @@ class Environment:
         with self._lock:
             if self._lmdb is not None or os.path.lexists(self._data):
                 self._drop()
+
+    @property
+    def file_bytes(self) -> int:
+        """The length of the file, 0 where there is none."""
+        try:
+            return os.stat(self._data).st_size  # noqa: PTH116
+        except OSError:
+            return 0
 
     @property
     def trouble(self) -> str:

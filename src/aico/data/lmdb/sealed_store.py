@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +17,13 @@ from aico.security.keys import ValueKey
 
 PREFIX_BYTES, SEQUENCE_BYTES, EXPIRY_BYTES = 16, 8, 8
 SWEEP_AT_ONCE = 64
+RECENCY = "recency"
+"""Where it is noted when each place was last used: time in microseconds, under the place's prefix."""
+NOTED_EVERY_S = 60.0
+"""A use is noted so often at most, and with a write that happens anyway: reading stays reading."""
+FULL_SHARE, EMPTIED_SHARE = 0.7, 0.5
+"""Of the size limit: above the first the places unused for longest go, down to the second. LMDB needs room to delete."""
+_PLACES_NOTED_MAX = 10_000
 FOR_EVER_S = 1e11
 _LAST = b"\xff" * SEQUENCE_BYTES
 
@@ -27,6 +35,8 @@ class SealedTransaction:
 
     def __init__(self, transaction: lmdb.Transaction, tables: Tables, sealer: Sealer, now_us: int) -> None:
         self._transaction, self._tables, self._sealer, self._now_us = transaction, tables, sealer, now_us
+        self.used = set[bytes]()
+        """The prefixes of the places that something was put into."""
 
     def get(self, table: str, key: bytes) -> bytes | None:
         """The value under `key`, None if there is none."""
@@ -38,6 +48,8 @@ class SealedTransaction:
         expires = (max(0, self._now_us) + int(min(max(ttl_s, 0), FOR_EVER_S) * 1_000_000)).to_bytes(EXPIRY_BYTES, "big")
         sealed = self._sealer.seal(expires + value, bound_to=("hot tier", table, key))
         self._transaction.put(key, sealed, db=self._tables[table])
+        if len(key) > PREFIX_BYTES:
+            self.used.add(key[:PREFIX_BYTES])
 
     def delete(self, table: str, key: bytes) -> None:
         """Remove what is there, if anything."""
@@ -58,6 +70,32 @@ class SealedTransaction:
                 value = self._open(table, bytes(key), bytes(sealed))
                 if value is not None:
                     yield bytes(key), value
+
+    def size(self, table: str) -> tuple[int, int]:
+        """How many values a table has, expired ones too, and the bytes of the pages they lie in. Costs a microsecond."""
+        found = self._transaction.stat(self._tables[table])
+        pages = found["branch_pages"] + found["leaf_pages"] + found["overflow_pages"]
+        return found["entries"], pages * found["psize"]
+
+    @property
+    def live_bytes(self) -> int:
+        """The bytes of all pages in use."""
+        return sum(self.size(table)[1] for table in self._tables)
+
+    def evict(self, down_to_bytes: int) -> None:
+        """Delete whole places, those unused for longest first, until no more is in use. Not what was just put."""
+        times = {prefix: int.from_bytes(time, "big") for prefix, time in self.values(RECENCY)}
+        places: dict[bytes, list[tuple[str, bytes]]] = {prefix: [] for prefix in times}
+        for table in self._tables:
+            with self._transaction.cursor(db=self._tables[table]) as cursor:
+                for key in cursor.iternext(values=False):
+                    if table == RECENCY or len(key) > PREFIX_BYTES:
+                        places.setdefault(bytes(key[:PREFIX_BYTES]), []).append((table, bytes(key)))
+        for prefix in sorted(places.keys() - self.used, key=lambda prefix: times.get(prefix, 0)):
+            if self.live_bytes <= down_to_bytes:
+                return
+            for table, key in places[prefix]:
+                self.delete(table, key)
 
     def sweep(self, table: str, after: bytes) -> bytes:
         """Delete what has expired among the next few keys; returns the last one looked at, empty at the end."""
@@ -101,7 +139,10 @@ class SealedStore:
         self._sealer = Sealer(self._taken_in(), look_again=self._taken_in)
         self._process, self._closed = os.getpid(), False
         self._swept = dict.fromkeys(tables, b"")
-        self._environment = hold(folder, self._sealer, tables=tables, size_limit_bytes=size_limit_bytes)
+        self._touched = dict[bytes, None]()  # used since it was last noted
+        self._noted = dict[bytes, int]()  # when that was
+        self._limit_bytes = size_limit_bytes
+        self._environment = hold(folder, self._sealer, tables=(*tables, RECENCY), size_limit_bytes=size_limit_bytes)
 
     def begin_anew(self) -> None:
         """Go on under the newest keys, with an empty file: nothing is left that older keys open. Raises StorageError."""
@@ -133,24 +174,70 @@ class SealedStore:
         now_us, sealer = self._clock.now_us(), self._sealer
         return self._environment.read(lambda txn, tables: work(SealedTransaction(txn, tables, sealer, now_us)))
 
+    def touch(self, prefix: bytes) -> None:
+        """Say that a place was read, so that it is not among the first to go when room is needed. Costs nothing yet."""
+        if len(self._touched) < _PLACES_NOTED_MAX:
+            self._touched[prefix] = None
+
     def write(self, work: Callable[[SealedTransaction], T]) -> T:
-        """What `work` returns, committed; it may run again, also on an emptied store. Raises DiskFull, StorageError."""
+        """What `work` returns, committed; it may run again, also on an emptied store. Raises DiskFull, StorageError.
+
+        Where the store is nearly full, the places unused for longest make room.
+        """
         self._check_usable()
-        now_us, sealer = self._clock.now_us(), self._sealer
-        return self._environment.write(lambda txn, tables: work(SealedTransaction(txn, tables, sealer, now_us)))
+        now_us, touched = self._clock.now_us(), set(self._touched)
 
-    def sweep(self) -> None:
-        """Delete what has expired among the next few values of each table; the next call goes on from there."""
+        def whole(transaction: lmdb.Transaction, tables: Tables) -> tuple[T, set[bytes]]:
+            found = SealedTransaction(transaction, tables, self._sealer, now_us)
+            value = work(found)
+            noted = self._note_uses(found, touched, now_us)
+            if found.live_bytes > self._limit_bytes * FULL_SHARE:
+                found.evict(int(self._limit_bytes * EMPTIED_SHARE))
+            return value, noted
 
-        def work(found: SealedTransaction) -> dict[str, bytes]:
-            return {table: found.sweep(table, self._swept[table]) for table in self._tables}
+        value, noted = self._environment.write(whole)
+        if len(self._noted) > _PLACES_NOTED_MAX:
+            self._noted.clear()
+        self._noted.update(dict.fromkeys(noted, now_us))
+        for prefix in touched:
+            self._touched.pop(prefix, None)
+        return value
 
-        self._swept = self.write(work)
+    def _note_uses(self, found: SealedTransaction, touched: set[bytes], now_us: int) -> set[bytes]:
+        before = now_us - int(NOTED_EVERY_S * 1_000_000)
+        due = {prefix for prefix in found.used | touched if self._noted.get(prefix, -1 << 62) <= before}
+        for prefix in due:
+            found.put(RECENCY, prefix, max(0, now_us).to_bytes(EXPIRY_BYTES, "big"), ttl_s=FOR_EVER_S)
+        return due
+
+    def sweep(self, *, everything: bool = False) -> None:
+        """Delete what has expired among the next few values of each table; the next call goes on from there.
+
+        With `everything` it goes on until all were looked at, in steps between which others write.
+        """
+
+        for table in self._tables:
+            after = b"" if everything else self._swept[table]
+            after = self.write(partial(SealedTransaction.sweep, table=table, after=after))
+            while everything and after:
+                after = self.write(partial(SealedTransaction.sweep, table=table, after=after))
+            self._swept[table] = after
 
     def clear(self) -> None:
         """Delete the file itself, in every process, with every freed page of it. Raises StorageError."""
         self._check_usable()
+        self._noted.clear()
         self._environment.clear()
+
+    @property
+    def file_bytes(self) -> int:
+        """How long the file is on the disk; 0 where there is none."""
+        return self._environment.file_bytes
+
+    @property
+    def limit_bytes(self) -> int:
+        """How long it may become."""
+        return self._limit_bytes
 
     @property
     def trouble(self) -> str:
