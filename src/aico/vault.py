@@ -61,6 +61,7 @@ from aico.portability.importing import How, Importer, Kind, Progress
 from aico.portability.markdown import export_markdown
 from aico.portability.report import ImportReport
 from aico.rotation import Rotation
+from aico.query import Query
 from aico.scheduler import Scheduler
 from aico.security import session_unlock
 from aico.security.keys import Passphrase, Purpose
@@ -347,6 +348,15 @@ class Vault:
                 embeddings=self.embeddings,
                 recall_log=recall_log,
                 clock=settings.clock,
+            )
+            self.query = Query(
+                self.connection,
+                memory=self.memory,
+                users=self.users,
+                conversations=conversations,
+                facts=facts,
+                feed=feed,
+                analytical=columns,
             )
             self.views = Views(views, embeddings=self.embeddings, feed=feed)
             self.backups = Backups(

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from aico.analytics.snapshots import Snapshots
 from aico.analytics.tables import TABLES
 from aico.data.change_feed import ChangeFeed
-from aico.data.duckdb import ROWS_MAX, Answer, ColumnStore, ColumnTable
+from aico.data.duckdb import ROWS_MAX, Answer, ColumnStore, ColumnTable, Kind
 from aico.data.libsql import LibSQLConnection
 from aico.errors import AicoError, NotFound, StorageError
 from aico.security.keys import ValueKey
@@ -86,6 +86,35 @@ class ColumnView:
         if found is None:
             raise NotFound("there is no user of this name")
         return found
+
+    # What `aico.query` asks of it
+
+    def shared_columns(self) -> dict[str, tuple[str, ...]]:
+        """By table, the columns that mean what they mean in `aico.data.personal_tables`: a handle is ours alone."""
+        return {
+            table.name: tuple(column.name for column in table.columns if column.kind is not Kind.HANDLE)
+            for table in TABLES.values()
+            if table.captured
+        }
+
+    def position(self, user_id: bytes, tables: Sequence[str]) -> int | None:
+        """The last change that these tables of a person reflect, None where one is not loaded. Loads no more than a
+        snapshot."""
+        with self._lock:
+            loaded = user_id in self._people
+        if not loaded and not self._snapshots.exists(user_id):
+            return None
+        with self._columns(user_id) as columns:
+            self._look_for_snapshot(user_id, columns)
+            positions = [columns.positions.get(name) for name in tables]
+        return None if None in positions else min((found for found in positions if found is not None), default=None)
+
+    def answer(
+        self, user_id: bytes, sql: str, parameters: Sequence[Any], *, tables: Sequence[str], seconds_max: float
+    ) -> tuple[Sequence[str], Sequence[tuple[Any, ...]]]:
+        """Read on, and answer. Raises as `ColumnStore.ask`."""
+        found = self.ask(user_id, sql, parameters, tables=tables, seconds_max=seconds_max)
+        return found.columns, found.rows
 
     # What every view can do
 
@@ -175,9 +204,7 @@ class ColumnView:
 
     def _read_on(self, user_id: bytes, columns: "_Columns", tables: Iterable[str]) -> None:
         zone_name = self._zone_of(user_id)
-        if not columns.looked_for_snapshot:
-            columns.looked_for_snapshot = True
-            self._take_snapshot(user_id, columns)
+        self._look_for_snapshot(user_id, columns)
         if columns.zone != zone_name:
             columns.zone, columns.positions = zone_name, {}
         zone = UTC if zone_name is None else ZoneInfo(zone_name)
@@ -246,6 +273,11 @@ class ColumnView:
         return None if found is None else found["time_zone"]
 
     # Snapshots
+
+    def _look_for_snapshot(self, user_id: bytes, columns: "_Columns") -> None:
+        if not columns.looked_for_snapshot:
+            columns.looked_for_snapshot = True
+            self._take_snapshot(user_id, columns)
 
     def _take_snapshot(self, user_id: bytes, columns: "_Columns") -> None:
         kept = self._snapshots.read(user_id)

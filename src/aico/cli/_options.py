@@ -38,9 +38,9 @@ def common(command: Callable[..., None]) -> Callable[..., None]:
     return called
 
 
-def text_argument(name: str) -> _Decorator:
+def text_argument(name: str, *, required: bool = True) -> _Decorator:
     """A text, or `-` for standard input: then nothing of it shows in the machine's list of processes."""
-    return click.argument(name, callback=_text_or_piped)
+    return click.argument(name, required=required, callback=_text_or_piped)
 
 
 def text_option(name: str, *, help: str) -> _Decorator:

@@ -187,6 +187,7 @@ def _locked_down(memory_mib: int) -> "duckdb.DuckDBPyConnection":
             "threads": _THREADS,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
+            "default_null_order": "sqlite",  # a statement gives its rows in one order, whichever engine answers
         },
     )
     engine.execute("SET enable_external_access = false")  # cannot be switched on again while it runs

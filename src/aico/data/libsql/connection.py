@@ -135,7 +135,7 @@ class LibSQLConnection:
 
     def execute_many(self, sql: str, rows: Iterable[Parameters]) -> None:
         """Run one statement for each row, all in one transaction. Raises as `execute`."""
-        _first_word(sql)
+        first_word(sql)
         remaining = iter(rows)
         with self.transaction():
             while some := list(islice(remaining, _ROWS_AT_ONCE)):  # drawn here: errors of `rows` stay the caller's own
@@ -181,6 +181,12 @@ class LibSQLConnection:
             return run(reader, sql, parameters)
 
     @contextmanager
+    def raw_reader(self) -> Iterator[apsw.Connection]:
+        """For this folder alone: the engine's own connection, on which every write fails. Its errors become ours."""
+        with self._usable(), self._readers.borrow() as reader:
+            yield reader
+
+    @contextmanager
     def snapshot(self) -> Iterator[Callable[..., Iterator[Row]]]:
         """`rows(sql, parameters=())` that streams, and sees one committed moment throughout the block.
 
@@ -221,7 +227,7 @@ class LibSQLConnection:
         self, run: Callable[[apsw.Connection, str, Parameters], T], sql: str, parameters: Parameters
     ) -> T:
         """Reads go to the pool, writes to the write connection, and so does everything inside a transaction."""
-        kind = _first_word(sql)
+        kind = first_word(sql)
         self._check_usable()
         writing = self._writing
         with self._translated:
@@ -527,23 +533,24 @@ def _guarded_cursor(connection: apsw.Connection, sql: str) -> apsw.Cursor:
 
 def _refuse_a_second_statement(sql: str, _cursor: apsw.Cursor, statement: str, _bindings: object) -> bool:
     """Called before each statement runs: the first must be all there is, but for comments."""
-    if not _is_blank(statement) and not _is_blank(sql[len(statement) :]):
+    if not is_blank(statement) and not is_blank(sql[len(statement) :]):
         raise InvalidInput("execute runs one statement, here are several; nothing was done", hint="use execute_script")
     return True
 
 
 def _refuse_transaction_control(_cursor: apsw.Cursor, statement: str, _bindings: object) -> bool:
-    _first_word(statement)
+    first_word(statement)
     return True
 
 
-def _is_blank(sql: str) -> bool:
+def is_blank(sql: str) -> bool:
+    """Whether there is nothing but white space, comments and semicolons."""
     found = _FIRST_WORD.match(sql)
     return found is not None and found.end() == len(sql) and not found[1]
 
 
 @lru_cache(maxsize=512)
-def _first_word(sql: str) -> str:
+def first_word(sql: str) -> str:
     """The keyword of a statement, in capitals. Raises InvalidInput for those that begin or end transactions."""
     if not isinstance(sql, str):
         raise InvalidInput(f"a statement is text, not {type(sql).__name__}; nothing was done")

@@ -15,7 +15,7 @@ Rule = Callable[[int, str, str, str | None], bool]
 """(operation, first, second, innermost trigger or view) → whether it may be. Names that are missing are empty."""
 
 FEED_EVENTS = ("insert", "update", "delete")
-_SELECTING = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_RECURSIVE})
+SELECTING = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_RECURSIVE})
 _ROWS = frozenset({apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_DELETE})
 _ON_OWN_TABLE = frozenset(  # the table is the second name
     {apsw.SQLITE_CREATE_TRIGGER, apsw.SQLITE_DROP_TRIGGER, apsw.SQLITE_CREATE_INDEX, apsw.SQLITE_DROP_INDEX}
@@ -31,8 +31,8 @@ _OWN_OBJECT = frozenset(
 )
 _SCHEMA_TABLES = frozenset({"sqlite_master", "sqlite_temp_master"})
 _STATISTICS = frozenset({"sqlite_stat1", "sqlite_stat4"})
-_FUNCTIONS_REFUSED = frozenset({"load_extension", "fts3_tokenizer"})
-_TABLE_FUNCTIONS = frozenset({"json_each", "json_tree"})
+FUNCTIONS_REFUSED = frozenset({"load_extension", "fts3_tokenizer"})
+TABLE_FUNCTIONS = frozenset({"json_each", "json_tree"})
 _PRAGMAS_THAT_READ = frozenset(
     {
         "compile_options",
@@ -113,7 +113,7 @@ def using(plugin: str) -> Rule:
         if operation in _ROWS:
             return owned_by(plugin, first)
         if operation == apsw.SQLITE_READ:
-            return owned_by(plugin, first) or first in _TABLE_FUNCTIONS
+            return owned_by(plugin, first) or first in TABLE_FUNCTIONS
         return _computes(operation, second)
 
     return rule
@@ -145,8 +145,8 @@ def defining(plugin: str) -> Rule:
 
 def _computes(operation: int, function: str) -> bool:
     if operation == apsw.SQLITE_FUNCTION:
-        return function.lower() not in _FUNCTIONS_REFUSED
-    return operation in _SELECTING
+        return function.lower() not in FUNCTIONS_REFUSED
+    return operation in SELECTING
 
 
 def _is_feed_trigger(plugin: str, name: str) -> bool:

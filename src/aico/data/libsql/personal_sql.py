@@ -1,0 +1,201 @@
+"""SQL of somebody else's, run on views that hold one person's rows and on nothing else. No text is searched for words.
+
+    messages            what the statement names: a temporary view of the person's rows
+      └─ rows_4f1c…     the same under a name drawn for this one statement
+           └─ main.messages WHERE user_id = …
+
+SQLite asks its authorizer about every column that a statement would read, and names the innermost view it stands in. Only
+what stands in a view of a drawn name may read the core tables. (Of an ordinary name that would not do: SQLite names the
+table expressions of WITH as well, which a statement may call what it likes.) The connection is read-only besides.
+"""
+
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import apsw
+
+from aico.data.libsql.connection import LibSQLConnection, Value, first_word, is_blank
+from aico.data.libsql.guard import FUNCTIONS_REFUSED, SELECTING, TABLE_FUNCTIONS, Guard, guarded
+from aico.errors import Busy, InvalidInput
+
+STEPS_BETWEEN_LOOKS = 20_000
+"""Of SQLite's machine, between two looks at the clock: some hundred microseconds."""
+VALUE_MAX_BYTES = 32 * 1024 * 1024
+"""What one value may grow to: more than any memory, less than hurts."""
+ANSWER_MAX_BYTES = 64 * 1024 * 1024
+_READING = frozenset({"SELECT", "WITH", "VALUES"})
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What a statement would do, by SQLite's own account: the views and columns it reads, the functions it calls."""
+
+    columns: frozenset[tuple[str, str]]
+    functions: frozenset[str]
+
+    @property
+    def tables(self) -> frozenset[str]:
+        """The views it reads."""
+        return frozenset(table for table, _ in self.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a statement gave: names of columns, rows, and whether there were more."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]] = field(repr=False)
+    cut: bool
+
+
+class PersonalSql:
+    """Runs statements on views. Any thread may use it.
+
+    `views` has for each name the SELECT that gives one person's rows, with `{user}` where their id stands.
+    """
+
+    def __init__(self, connection: LibSQLConnection, views: Mapping[str, str]) -> None:
+        self._connection, self._views = connection, views
+
+    def examine(self, user_id: bytes, sql: str, parameters: Sequence[Value] = ()) -> Examined:
+        """What the statement reads, without running it. Raises InvalidInput for one that is refused or no SQL."""
+        with self._on_views(user_id) as (reader, guard):
+            _checked(reader, guard, f"EXPLAIN {_one_reading_statement(sql)}", parameters, [])
+            return Examined(frozenset(guard.columns), frozenset(guard.functions))
+
+    def run(
+        self, user_id: bytes, sql: str, parameters: Sequence[Value] = (), *, rows_max: int, seconds_max: float
+    ) -> Reading:
+        """Run one statement that reads, and give back its first `rows_max` rows.
+
+        Raises InvalidInput for anything else and for what would read more than this person's rows, Busy after
+        `seconds_max` seconds. Nothing can be changed by it.
+        """
+        statement, deadline = _one_reading_statement(sql), time.monotonic() + seconds_max
+        with self._on_views(user_id) as (reader, guard):
+            reader.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_BETWEEN_LOOKS)
+            largest = reader.limit(apsw.SQLITE_LIMIT_LENGTH, VALUE_MAX_BYTES)
+            try:
+                columns = list[str]()
+                cursor = _checked(reader, guard, statement, parameters, columns)
+                rows, more = _first_rows(cursor, rows_max)
+                cursor.close(True)
+            except apsw.InterruptError:
+                raise Busy(
+                    f"the statement took longer than {seconds_max:g} s and was stopped; nothing was changed",
+                    hint="ask for less, or give it more time",
+                ) from None
+            finally:
+                reader.limit(apsw.SQLITE_LIMIT_LENGTH, largest)
+                reader.set_progress_handler(None)
+        return Reading(tuple(columns), rows, cut=more)
+
+    @contextmanager
+    def _on_views(self, user_id: bytes) -> "Iterator[tuple[apsw.Connection, _Personal]]":
+        """A connection on which these views are, and nothing else may be read."""
+        drawn = {name: f"rows_{secrets.token_hex(16)}" for name in self._views}
+        with self._connection.raw_reader() as reader:
+            reader.pragma("query_only", False)
+            try:
+                for name, select in self._views.items():
+                    reader.execute(f"CREATE TEMP VIEW {drawn[name]} AS {select.format(user=f'x{user_id.hex()!r}')}")
+                    reader.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM {drawn[name]}")
+                reader.pragma("query_only", True)
+                guard = _Personal(frozenset(self._views), frozenset(drawn.values()), _real_names(reader))
+                with guarded(reader, guard):
+                    yield reader, guard
+            finally:
+                reader.pragma("query_only", False)
+                for name in (*drawn, *drawn.values()):
+                    reader.execute(f"DROP VIEW IF EXISTS temp.{name}")
+                reader.pragma("query_only", True)
+
+
+class _Personal(Guard):
+    """Lets a statement read its person's views and compute; notes what it reads. Everything else is refused."""
+
+    def __init__(self, views: frozenset[str], drawn: frozenset[str], real: frozenset[str]) -> None:
+        super().__init__(lambda *_: False)
+        self._views, self._drawn, self._real = views, drawn, real
+        self.columns, self.functions = set[tuple[str, str]](), set[str]()
+
+    def __call__(
+        self, operation: int, first: str | None, second: str | None, database: str | None, inner: str | None
+    ) -> int:
+        if self._allows(operation, first or "", second or "", database, inner):
+            return apsw.SQLITE_OK
+        return super().__call__(operation, first, second, database, inner)
+
+    def _allows(self, operation: int, first: str, second: str, database: str | None, inner: str | None) -> bool:
+        if operation == apsw.SQLITE_FUNCTION:
+            if inner not in self._drawn:
+                self.functions.add(second.lower())
+            return second.lower() not in FUNCTIONS_REFUSED
+        if operation != apsw.SQLITE_READ:
+            return operation in SELECTING
+        if database == "temp" and first in self._views:
+            self.columns.add((first, second))
+            return True
+        if first in TABLE_FUNCTIONS or inner in self._drawn or (database == "temp" and first in self._drawn):
+            return True
+        return not second and database is None and self._is_made_up(first.lower())
+
+    def _is_made_up(self, name: str) -> bool:
+        """Whether a source whose columns nobody reads can only be a table expression of the statement itself: SQLite
+        asks about those too, by the name the statement gave them."""
+        return name not in self._real and not name.startswith(("sqlite_", "pragma_"))
+
+
+def _real_names(reader: apsw.Connection) -> frozenset[str]:
+    """Whatever goes by a name in this database without the statement's doing."""
+    tables = "SELECT lower(name) FROM sqlite_schema UNION ALL SELECT lower(name) FROM pragma_module_list"
+    return frozenset(name for (name,) in reader.execute(tables))
+
+
+def _first_rows(cursor: apsw.Cursor, rows_max: int) -> tuple[list[tuple[Any, ...]], bool]:
+    """The first rows, and whether there are more. Raises InvalidInput where they outgrow what an answer may be."""
+    rows, size_bytes = list[tuple[Any, ...]](), 0
+    for row in cursor:
+        if len(rows) == rows_max:
+            return rows, True
+        rows.append(row)
+        size_bytes += sum(len(value) for value in row if isinstance(value, str | bytes))
+        if size_bytes > ANSWER_MAX_BYTES:
+            raise InvalidInput(f"the answer has more than {ANSWER_MAX_BYTES:,} bytes", hint="ask for less", field="sql")
+    return rows, False
+
+
+def _one_reading_statement(sql: str) -> str:
+    """The statement itself. Raises InvalidInput where SQLite would see another kind, or more than one."""
+    if first_word(sql) not in _READING:
+        raise InvalidInput("only a statement that reads is answered, such as SELECT; nothing was run", field="sql")
+    return sql
+
+
+def _checked(
+    reader: apsw.Connection, guard: _Personal, sql: str, parameters: Sequence[Value], columns: list[str]
+) -> apsw.Cursor:
+    """Begin the statement; the names of its columns go into `columns`, which is known before its first row."""
+
+    def look_at(traced: apsw.Cursor, statement: str, _bindings: object) -> bool:
+        if not is_blank(statement) and not is_blank(sql[len(statement) :]):
+            raise InvalidInput("one statement is answered at a time, here are several; nothing was run", field="sql")
+        columns.extend(name for name, _ in traced.get_description())
+        return True
+
+    cursor = reader.cursor()
+    cursor.exec_trace = look_at
+    try:
+        return cursor.execute(sql, parameters)
+    except (apsw.AuthError, apsw.SQLError, apsw.BindingsError) as exc:
+        if guard.refused:
+            raise InvalidInput(
+                f"the statement was refused, it would {guard.refused}; nothing was run",
+                hint="it may read the views of this person, and nothing else",
+                field="sql",
+            ) from None
+        raise InvalidInput(f"this is not SQL that can be answered: {exc}; nothing was run", field="sql") from None
