@@ -80,6 +80,45 @@ class EmbedderSpec:
             raise _bad_embedder("window", "is a number of tokens from 16 on")
 
 
+ChromaKind = Literal["memory", "server", "local"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChromaSpec:
+    """A view of the vectors in Chroma: in the process's memory, on a server at `url`, or in the vault's folder.
+
+    Whoever runs the server, or reads the disk, sees the vectors, how many there are and which belong together; texts
+    and everything else are sealed before they go there.
+    """
+
+    kind: ChromaKind = "memory"
+    url: str | None = None
+    """The server's address, such as http://localhost:8000."""
+    database: str | None = None
+    """The server's database for this vault alone; its default where none is given."""
+    token_env: str | None = None
+    """The environment variable that holds the server's token: a key itself is never written down."""
+    allow_plaintext_index: bool = False
+    """Must be set for `local`: it leaves vectors on the disk that are not sealed."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(ChromaKind):
+            raise _bad_chroma("kind", f"is one of {', '.join(get_args(ChromaKind))}")
+        if (self.url is not None) is not (self.kind == "server"):
+            raise _bad_chroma("url", "is needed for a server, and for nothing else")
+        if self.url is not None and not _ADDRESS.fullmatch(self.url):
+            raise _bad_chroma("url", "begins with http:// or https:// and holds no password")
+        if self.token_env is not None and not _VARIABLE.fullmatch(self.token_env):
+            raise _bad_chroma("token_env", "is the name of an environment variable, not a token")
+        if self.kind == "local" and not self.allow_plaintext_index:
+            raise _bad_chroma("allow_plaintext_index", "must be set: a Chroma on this disk keeps readable vectors")
+
+    def headers(self) -> dict[str, str]:
+        """What a server wants to be told of who asks."""
+        token = None if self.token_env is None else os.environ.get(self.token_env)
+        return {} if token is None else {"Authorization": f"Bearer {token}"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """How one vault behaves. None of it changes what is stored, except `kdf` for new keyslots."""
@@ -89,6 +128,8 @@ class Settings:
     embedder: "Embedder | EmbedderSpec | str | None" = "auto"
     """The embedding model. "auto" is the default model where its weights are installed; "none" or None finds memories by
     their words alone; else the default model's name, what describes another, or an embedder of one's own."""
+    chroma: ChromaSpec | None = None
+    """Keep the vectors in Chroma as well; needs the extra `chroma`. Recall gives the same answers without."""
     busy_wait_s: float = 30.0
     """How long a write waits for its turn before `Busy`: longer than any import batch or checkpoint takes."""
     episode_gap_s: int = 3 * 3600
@@ -159,9 +200,18 @@ class _EmbedderTable(msgspec.Struct, forbid_unknown_fields=True):
     window: int = 512
 
 
+class _ChromaTable(msgspec.Struct, forbid_unknown_fields=True):
+    kind: ChromaKind = "memory"
+    url: str | None = None
+    database: str | None = None
+    token_env: str | None = None
+    allow_plaintext_index: bool = False
+
+
 class _ConfigFile(msgspec.Struct, forbid_unknown_fields=True):
     kdf: _KdfTable | None = None
     embedder: _EmbedderTable | str | None = None
+    chroma: _ChromaTable | None = None
     busy_wait_s: float | None = None
     episode_gap_s: int | None = None
     page_cache_kib: int | None = None
@@ -229,6 +279,8 @@ def parse_settings(text: str) -> Settings:
         given["kdf"] = KdfCost(**msgspec.structs.asdict(found.kdf))
     if isinstance(found.embedder, _EmbedderTable):
         given["embedder"] = EmbedderSpec(**msgspec.structs.asdict(found.embedder))
+    if found.chroma is not None:
+        given["chroma"] = ChromaSpec(**msgspec.structs.asdict(found.chroma))
     return replace(Settings(), **given)
 
 
@@ -242,6 +294,10 @@ def anchor_file() -> Path | None:
     """The file named by AICO_ANCHOR_FILE, outside of every vault, for machines without a keyring."""
     named = os.environ.get(ANCHOR_FILE_VARIABLE)
     return Path(named).expanduser().absolute() if named else None
+
+
+def _bad_chroma(name: str, problem: str) -> InvalidInput:
+    return InvalidInput(f"Chroma's setting {name} {problem}; the vault was not touched", field=name)
 
 
 def _bad_embedder(name: str, problem: str) -> InvalidInput:

@@ -18,6 +18,7 @@ from aico.ai.memory.manager import MemoryManager
 from aico.ai.memory.reading import MemoryReader
 from aico.ai.memory.recall_log import RecallLog
 from aico.ai.memory.receipts import Receipts
+from aico.ai.memory.segments import SegmentView
 from aico.ai.memory.semantic import SemanticMemoryStore
 from aico.ai.memory.snapshots import SnapshotFiles
 from aico.ai.memory.view import View
@@ -81,7 +82,7 @@ from aico.vault_folder import (
 from aico.vault_keys import VaultKeys
 from aico.views import Views
 
-HOT_TIER, COLUMNS, INDEX_FOLDER, BACKUP_FOLDER = "lmdb", "duckdb", "index", "backups"
+HOT_TIER, COLUMNS, INDEX_FOLDER, CHROMA, BACKUP_FOLDER = "lmdb", "duckdb", "index", "chroma", "backups"
 
 
 def open_vault(
@@ -324,6 +325,21 @@ class Vault:
                 ),
             )
             views: list[View] = [semantic, self.working, item_index, columns]
+            self.segments: SegmentView | None = None
+            if settings.chroma is not None:
+                self.segments = SegmentView(
+                    self.connection,
+                    spec=settings.chroma,
+                    folder=folder / DATA_FOLDER / CHROMA,
+                    keys={vault_file.generation: unlocked.root.for_purpose(Purpose.CHROMA)},
+                    vault_id=self.vault_id,
+                    feed=feed,
+                    embeddings=self.embeddings,
+                    vectors=vectors,
+                    conversations=conversations,
+                    facts=facts,
+                )
+                views.append(self.segments)
             self._receipts = Receipts(self.connection, views)
             eraser = Eraser(
                 self.connection,

@@ -24,6 +24,7 @@ class Purpose(StrEnum):
     SNAPSHOTS = "aico 1 view snapshots"
     BACKUPS = "aico 1 backups"
     HOT_TIER = "aico 1 hot tier"
+    CHROMA = "aico 1 chroma"
     VAULT_FILE = "aico 1 vault.json"
     AUDIT_LOG = "aico 1 audit log"
     HANDOVER = "aico 1 handover"
