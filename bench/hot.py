@@ -1,15 +1,19 @@
-"""The hot tier beside diskcache: how long does it take to keep one more turn, and to read the last twenty?
+"""The hot tier beside diskcache and Redis: how long does it take to keep one more turn, and to read the last twenty?
 
-Both keep the same sealed bytes for the same turns, in the same minutes: a put to one, a put to the other, a read from
-one, a read from the other. Then the same two steps through a whole vault, where the hot tier must be in step with the
+All keep the same sealed bytes for the same turns, in the same minutes: a put to each, a read from
+each. Then the same two steps through a whole vault, where the hot tier must be in step with the
 truth before it answers.
 """
 
 import hashlib
 import os
+import shutil
+import subprocess
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import click
@@ -130,13 +134,57 @@ class DiskCache:
         return [] if sealed is None else _decode(self._sealer.open(sealed, bound_to=(TABLE, key)))
 
 
+class Redis:
+    """The last twenty turns of a conversation as a list of sealed values, on a server of its own behind a local socket."""
+
+    def __init__(self, folder: Path) -> None:
+        import redis
+
+        folder.mkdir()
+        server = shutil.which("redis-server")
+        if server is None:
+            raise ImportError("there is no redis-server")
+        place = str(folder / "socket")
+        command = [server, "--port", "0", "--unixsocket", place, "--save", "", "--dir", str(folder)]
+        self._server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        self._redis = redis.Redis(unix_socket_path=place)
+        for _ in range(200):
+            with suppress(redis.ConnectionError):
+                self._redis.ping()
+                break
+            sleep(0.05)
+        self._sealer, self._names = Sealer({1: ValueKey(os.urandom(32))}), os.urandom(32)
+
+    def put(self, conversation: str, turn: Turn) -> None:
+        key = self._key(conversation)
+        steps = self._redis.pipeline(transaction=True)
+        steps.rpush(key, self._sealer.seal(_encode([turn]), bound_to=(TABLE, key)))
+        steps.ltrim(key, -RECENT, -1)
+        steps.expire(key, int(TTL_S))
+        steps.execute()
+
+    def recent(self, conversation: str) -> list[Turn]:
+        key = self._key(conversation)
+        return [_decode(self._sealer.open(one, bound_to=(TABLE, key)))[0] for one in self._redis.lrange(key, 0, -1)]
+
+    def close(self) -> None:
+        self._redis.close()
+        self._server.terminate()
+        self._server.wait()
+
+    def _key(self, conversation: str) -> bytes:
+        return hashlib.blake2b(conversation.encode(), digest_size=16, key=self._names).digest()
+
+
 def _engines(scratch: Path) -> tuple[dict[str, Any], list[str]]:
     engines: dict[str, Any] = {"hot tier": HotTier(scratch / "lmdb")}
-    try:
-        engines["diskcache"] = DiskCache(scratch / "diskcache")
-    except ImportError:
-        return engines, ["diskcache"]
-    return engines, []
+    missing = []
+    for name, engine in (("diskcache", DiskCache), ("redis", Redis)):
+        try:
+            engines[name] = engine(scratch / name)
+        except ImportError:
+            missing.append(name)
+    return engines, missing
 
 
 def _interleaved(engines: dict[str, Any], turns: int, conversations: int) -> dict[str, dict[str, float]]:
@@ -155,15 +203,15 @@ def _interleaved(engines: dict[str, Any], turns: int, conversations: int) -> dic
 
 
 def _vault(folder: Path, records: int) -> dict[str, dict[str, float]]:
-    """`memory.record` with and without the step that keeps the hot tier warm; `recent` from it and from the truth."""
+    """`memory.record` with and without the background step that keeps the hot tier warm; `recent` from it and from the truth."""
     took: dict[str, list[float]] = {"record": [], "record, cold": [], "recent": [], "recent, truth": []}
     with aico.open(folder, passphrase="only a benchmark", settings=cheap_settings()) as vault:
-        memory, catch_up = vault.memory, vault.working.catch_up
+        memory, follow = vault.memory, vault.working.follow
         for number in range(records):
             conversation = f"conversation {number % 20}"
             at = datetime.now(UTC)
-            for name, step in (("record, cold", _nothing), ("record", catch_up)):
-                vault.working.catch_up = step  # type: ignore[method-assign]
+            for name, step in (("record, cold", _nothing), ("record", follow)):
+                vault.working.follow = step  # type: ignore[method-assign]
                 took[name].append(seconds(partial(memory.record, conversation=conversation, at=at), "mia", TEXT))
             memory.recent("mia", conversation)
             took["recent"].append(seconds(memory.recent, "mia", conversation))

@@ -174,9 +174,21 @@ def test_storage_compares_with_every_peer_that_is_installed_and_names_the_others
 def test_hot_reads_back_what_it_put_beside_every_peer_that_is_installed() -> None:
     report = run_bench("hot", "--turns", "100", "--conversations", "4", "--records", "50")
     assert ("diskcache" in report["missing"]) == (find_spec("diskcache") is None)
-    assert set(report["engines"]) == {"hot tier", "diskcache"} - set(report["missing"])
+    assert set(report["engines"]) == {"hot tier", "diskcache", "redis"} - set(report["missing"])
     assert set(report["vault"]) == {"record", "record, cold", "recent", "recent, truth"}
     assert set(report["engines"]["hot tier"]) == {"put_p50_us", "put_p99_us", "recent_p50_us", "recent_p99_us"}
+
+
+def test_views_measure_each_part_and_lose_nothing() -> None:
+    report = run_bench(
+        "views", "--turns", "100", "--records", "50", "--messages", "300", "--processes", "2", "--seconds", "0.3"
+    )
+    assert report["writers"]["lost"] == 0
+    assert report["writers"]["errors"] == {}
+    assert report["seen_by_another_process"]["seen"] == 50
+    assert set(report["change_feed"]) == {"single_times_the_time", "bulk_times_the_time"}
+    assert report["record"]["times_a_bare_commit"] > 0
+    assert_says_where_it_ran(report)
 
 
 def test_writers_lose_nothing_and_meet_no_error() -> None:
