@@ -311,10 +311,11 @@ def test_what_was_unused_for_longest_makes_room(folder):
 
 def test_a_place_larger_than_the_store_empties_it_and_goes_on(folder):
     with store_in(folder, limit=2 * MIB) as store:
-        for number in range(1000):
-            put(store, number, b"x" * 8000)
-            assert get(store, number) == b"x" * 8000
-        assert get(store, 0) is None
+        keys = [store.key(("one place",), number) for number in range(1000)]
+        for key in keys:
+            store.write(lambda found, key=key: found.put(TABLE, key, b"x" * 8000, ttl_s=DAY_S))
+            assert store.read(lambda found, key=key: found.get(TABLE, key)) == b"x" * 8000
+        assert store.read(lambda found: found.get(TABLE, keys[0])) is None
         assert (folder / "data.mdb").stat().st_size <= 2 * MIB
         with pytest.raises(DiskFull, match="does not fit"):
             put(store, 1, b"x" * 3 * MIB)

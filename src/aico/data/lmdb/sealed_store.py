@@ -19,10 +19,12 @@ PREFIX_BYTES, SEQUENCE_BYTES, EXPIRY_BYTES = 16, 8, 8
 SWEEP_AT_ONCE = 64
 RECENCY = "recency"
 """Where it is noted when each place was last used: time in microseconds, under the place's prefix."""
-NOTED_EVERY_S = 60.0
+NOTED_EVERY_US, NEVER_US = 60_000_000, -1 << 62
 """A use is noted so often at most, and with a write that happens anyway: reading stays reading."""
 FULL_SHARE, EMPTIED_SHARE = 0.7, 0.5
 """Of the size limit: above the first the places unused for longest go, down to the second. LMDB needs room to delete."""
+LOOKED_AT_SHARE = 0.02
+"""How much is put, as a share of the limit, between two looks at how much is in use."""
 _PLACES_NOTED_MAX = 10_000
 FOR_EVER_S = 1e11
 _LAST = b"\xff" * SEQUENCE_BYTES
@@ -35,6 +37,7 @@ class SealedTransaction:
 
     def __init__(self, transaction: lmdb.Transaction, tables: Tables, sealer: Sealer, now_us: int) -> None:
         self._transaction, self._tables, self._sealer, self._now_us = transaction, tables, sealer, now_us
+        self.put_bytes = 0
         self.used = set[bytes]()
         """The prefixes of the places that something was put into."""
 
@@ -48,6 +51,7 @@ class SealedTransaction:
         expires = (max(0, self._now_us) + int(min(max(ttl_s, 0), FOR_EVER_S) * 1_000_000)).to_bytes(EXPIRY_BYTES, "big")
         sealed = self._sealer.seal(expires + value, bound_to=("hot tier", table, key))
         self._transaction.put(key, sealed, db=self._tables[table])
+        self.put_bytes += len(sealed)
         if len(key) > PREFIX_BYTES:
             self.used.add(key[:PREFIX_BYTES])
 
@@ -141,7 +145,8 @@ class SealedStore:
         self._swept = dict.fromkeys(tables, b"")
         self._touched = dict[bytes, None]()  # used since it was last noted
         self._noted = dict[bytes, int]()  # when that was
-        self._limit_bytes = size_limit_bytes
+        self._limit_bytes, self._look_after_bytes = size_limit_bytes, int(size_limit_bytes * LOOKED_AT_SHARE)
+        self._put_bytes = size_limit_bytes  # so that the first write looks
         self._environment = hold(folder, self._sealer, tables=(*tables, RECENCY), size_limit_bytes=size_limit_bytes)
 
     def begin_anew(self) -> None:
@@ -185,27 +190,31 @@ class SealedStore:
         Where the store is nearly full, the places unused for longest make room.
         """
         self._check_usable()
-        now_us, touched = self._clock.now_us(), set(self._touched)
+        now_us, touched = self._clock.now_us(), tuple(self._touched)
 
-        def whole(transaction: lmdb.Transaction, tables: Tables) -> tuple[T, set[bytes]]:
+        def whole(transaction: lmdb.Transaction, tables: Tables) -> tuple[T, list[bytes]]:
             found = SealedTransaction(transaction, tables, self._sealer, now_us)
             value = work(found)
             noted = self._note_uses(found, touched, now_us)
-            if found.live_bytes > self._limit_bytes * FULL_SHARE:
-                found.evict(int(self._limit_bytes * EMPTIED_SHARE))
+            self._put_bytes += found.put_bytes
+            if self._put_bytes > self._look_after_bytes:
+                self._put_bytes = 0
+                if found.live_bytes > self._limit_bytes * FULL_SHARE:
+                    found.evict(int(self._limit_bytes * EMPTIED_SHARE))
             return value, noted
 
         value, noted = self._environment.write(whole)
-        if len(self._noted) > _PLACES_NOTED_MAX:
-            self._noted.clear()
-        self._noted.update(dict.fromkeys(noted, now_us))
+        if noted:
+            if len(self._noted) > _PLACES_NOTED_MAX:
+                self._noted.clear()
+            self._noted.update(dict.fromkeys(noted, now_us))
         for prefix in touched:
             self._touched.pop(prefix, None)
         return value
 
-    def _note_uses(self, found: SealedTransaction, touched: set[bytes], now_us: int) -> set[bytes]:
-        before = now_us - int(NOTED_EVERY_S * 1_000_000)
-        due = {prefix for prefix in found.used | touched if self._noted.get(prefix, -1 << 62) <= before}
+    def _note_uses(self, found: SealedTransaction, touched: tuple[bytes, ...], now_us: int) -> list[bytes]:
+        before, noted = now_us - NOTED_EVERY_US, self._noted
+        due = [prefix for prefix in (*found.used, *touched) if noted.get(prefix, NEVER_US) <= before]
         for prefix in due:
             found.put(RECENCY, prefix, max(0, now_us).to_bytes(EXPIRY_BYTES, "big"), ttl_s=FOR_EVER_S)
         return due
