@@ -61,8 +61,8 @@ from aico.portability.export import ExportReport, export_jsonl, new_file
 from aico.portability.importing import How, Importer, Kind, Progress
 from aico.portability.markdown import export_markdown
 from aico.portability.report import ImportReport
-from aico.rotation import Rotation
 from aico.query import Query
+from aico.rotation import Rotation
 from aico.scheduler import Scheduler
 from aico.security import session_unlock
 from aico.security.keys import Passphrase, Purpose
@@ -331,7 +331,7 @@ class Vault:
                     self.connection,
                     spec=settings.chroma,
                     folder=folder / DATA_FOLDER / CHROMA,
-                    keys={vault_file.generation: unlocked.root.for_purpose(Purpose.CHROMA)},
+                    keys=partial(keys.for_purpose, Purpose.CHROMA),
                     vault_id=self.vault_id,
                     feed=feed,
                     embeddings=self.embeddings,

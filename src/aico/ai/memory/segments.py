@@ -9,7 +9,7 @@ import fcntl
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -48,7 +48,7 @@ class SegmentView:
         *,
         spec: ChromaSpec,
         folder: Path,
-        keys: dict[int, ValueKey],
+        keys: Callable[[], Mapping[int, ValueKey]],
         vault_id: str,
         feed: ChangeFeed,
         embeddings: Embeddings,
@@ -67,7 +67,7 @@ class SegmentView:
         self._conversations, self._facts = conversations, facts
         self._lock = threading.Lock()  # guards all below, and is held by whoever reads on
         self._opened: Segments | None = None
-        self._position = 0
+        self._generation = self._position = 0
         self._trouble = ""
 
     def search(self, user_id: bytes, query: str, *, limit: int = 10, where: Filter | None = None) -> list[Found]:
@@ -144,8 +144,10 @@ class SegmentView:
             return self._open()
 
     def _open(self) -> Segments:
-        if self._opened is None:
-            self._opened = Segments(self._spec, self._folder, keys=self._keys, vault=self._vault_id)
+        keys = self._keys()
+        if self._opened is None or max(keys) != self._generation:  # rotated: tags are others, and all is put there anew
+            self._opened = Segments(self._spec, self._folder, keys=keys, vault=self._vault_id)
+            self._generation, self._position = max(keys), 0
         return self._opened
 
     @contextmanager

@@ -67,7 +67,7 @@ class Segments:
 
     def __init__(self, spec: ChromaSpec, folder: Path, *, keys: Mapping[int, ValueKey], vault: str) -> None:
         self._sealer, self._names = Sealer(dict(keys)), keys[max(keys)].derive(b"chroma names")
-        self._vault = self._tag("vault", vault.encode())
+        self._vault = hashlib.blake2b(vault.encode(), digest_size=16).hexdigest()  # the id is public, and outlives keys
         self._client = _client(spec, folder, self._vault)
 
     def open(self, model: str) -> tuple[int, str]:
