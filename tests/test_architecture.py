@@ -85,7 +85,7 @@ NETWORK = {
     "aiohttp",
     "websockets",
 }
-MAY_REACH_THE_NETWORK = {"aico.ai.endpoint", "aico.ai.embedding.model_service"}
+MAY_REACH_THE_NETWORK = {"aico.ai.endpoint", "aico.ai.embedding.model_service", "aico.data.chroma.segments"}
 """Each only where the user has set up an address, or handed over a service that has one."""
 MAY_RUN_AN_EVENT_LOOP = ("aico.aio", "aico.mcp", "aico.compat", "aico.web", *MAY_REACH_THE_NETWORK)
 """An event loop wakes itself through a pair of sockets: only what is awaited by others has one."""

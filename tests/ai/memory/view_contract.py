@@ -13,6 +13,7 @@ import pytest
 
 import aico
 from aico.ai.memory.view import View
+from aico.settings import ChromaSpec
 from aico.testing import PASSPHRASE, FixedClock, HashEmbedder, cheap_settings
 
 NOON = datetime(2026, 5, 8, 12, 0, tzinfo=UTC)
@@ -59,6 +60,7 @@ CASES = (
     ViewCase("hot tier"),
     ViewCase("item index"),
     ViewCase("analytics", extra="duckdb", begin=_ask_for_columns),
+    ViewCase("chroma", extra="chromadb", settings={"chroma": ChromaSpec()}),
 )
 
 
