@@ -15,6 +15,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Protocol, TypeVar
 
+from aico.clock import SystemClock
 from aico.data.change_feed import ChangeFeed
 from aico.data.libsql import EncryptedLibSQLConnection
 from aico.errors import AicoError, KeyringUnavailable, OlderState
@@ -46,7 +47,7 @@ class CommitAnchor:
     ) -> None:
         # By the database too: one that was restored begins an anchor of its own, beside that of the lost one.
         self._name = f"{vault_id}/anchor/{connection.database_id}"
-        self._feed, self._process = ChangeFeed(connection), os.getpid()
+        self._feed, self._process = ChangeFeed(connection, clock=SystemClock()), os.getpid()
         self._place = _place(folder)
         self._stored: int | None = None
         self._stop: SimpleQueue[None] = SimpleQueue()
