@@ -16,6 +16,7 @@ from aico.testing import PASSPHRASE, cheap_settings, temporary_vault
 
 WITHOUT_A_TWIN = {
     "connection",  # transactions belong to one thread
+    "indexes",  # what recall reads; nobody calls it from outside
     "close",
     "ensure",
     "find",
