@@ -13,6 +13,7 @@ BENCHMARKS = {
     "recall": "How fast a hybrid recall is, alone and while others write, beside Chroma, and what its index takes.",
     "analytics": "Reports in DuckDB against the same SQL in the sealed SQLite store.",
     "embed": "The default embedding model: CPU time for a query and a passage, memory, loading.",
+    "companion": "Recall in talk with a companion: first person, five languages, our own test set.",
     "xquad": "Recall across languages: does a question find its paragraph?",
     "peers": "Beside mem0, Citadel, Chroma and LangGraph: speed, quality, weight, what can be read on the disk.",
     "storage": "The sealed store against SQLCipher and against SQLite in the clear.",

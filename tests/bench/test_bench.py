@@ -14,6 +14,7 @@ import pytest
 
 from aico.ai.embedding.choice import can_run_default_model
 from aico.testing import temporary_vault
+from bench import companion
 from bench.repositories import Filled, Question, full_scans
 
 ROOT = Path(__file__).parents[2]
@@ -257,3 +258,12 @@ def test_a_day_over_mcp_loses_nothing_though_two_servers_are_killed() -> None:
     assert (report["lost"], report["back"], report["lock_errors"], report["killed"]) == (0, 0, 0, 2)
     assert report["calls"] >= 60
     assert report["doctor_found"] == []
+def test_the_companion_set_names_only_turns_that_are_there_and_is_asked_in_five_languages():
+    people = companion.load()
+    for person in people:
+        turns = {message.source_id for message in person.messages}
+        assert all(evidence <= turns and evidence for _, _, evidence, _ in person.questions)
+    assert sum(len(person.questions) for person in people) == 200
+    report = run_bench("companion", "--embedder", "none")
+    assert set(report["languages"]) == {"de", "en", "es", "fr", "zh"}
+    assert report["overall"]["any@10"] > 0.5
