@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from aico.config_file import write_setting
 from aico.errors import InvalidInput, StorageError
-from aico.settings import EmbedderSpec, load_settings
+from aico.settings import EmbedderSpec, RerankerSpec, Settings, load_settings
 
 WRITTEN = """# mine
 users_in_memory = 4  # a small machine
@@ -43,10 +43,30 @@ def test_a_table_describes_another_model(tmp_path):
     assert load_settings(tmp_path).embedder == EmbedderSpec(kind="ollama", model="m", api_key_env="KEY")
 
 
+def test_no_reranker_is_used_unless_a_table_or_a_caller_describes_one(tmp_path):
+    assert load_settings(tmp_path).reranker is None
+    (tmp_path / "config.toml").write_text('reranker_depth = 20\n[reranker]\nkind = "onnx"\nmodel = "/models/m"\n')
+    assert load_settings(tmp_path).reranker == RerankerSpec(kind="onnx", model="/models/m")
+    assert load_settings(tmp_path).reranker_depth == 20
+    (tmp_path / "config.toml").write_text('reranker = "none"')
+    assert load_settings(tmp_path).reranker is None
+    with pytest.raises(InvalidInput):
+        Settings(reranker="onnx/m")
+
+
 @pytest.mark.parametrize(
     "text",
     [
         'embedder = "unheard of"',
+        'reranker = "unheard of"',
+        '[reranker]\nkind = "telepathy"\nmodel = "m"',
+        '[reranker]\nkind = "http"\nmodel = "m"',
+        '[reranker]\nkind = "http"\nmodel = "m"\nurl = "http://me:secret@host"',
+        '[reranker]\nkind = "http"\nmodel = "m"\nurl = "http://host"\napi_key = "secret"',
+        '[reranker]\nkind = "onnx"\nmodel = " "',
+        '[reranker]\nkind = "onnx"\nmodel = "m"\nwindow = 3',
+        '[reranker]\nkind = "onnx"\nmodel = "m"\nurl = "http://host"',
+        "reranker_depth = 0",
         "embedder = 3",
         '[embedder]\nkind = "telepathy"\nmodel = "m"',
         '[embedder]\nkind = "ollama"',

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aico.errors import InvalidInput, NotFound
-from aico.settings import CONFIG_FILE, EMBEDDER_VARIABLE, EmbedderSpec, Settings, load_settings
+from aico.settings import CONFIG_FILE, EMBEDDER_VARIABLE, EmbedderSpec, RerankerSpec, Settings, load_settings
 
 Value = str | int | float | bool
 SECRET_WORDS = ("passphrase", "password", "phrase", "secret", "token", "key")
@@ -41,6 +41,8 @@ SETTINGS = (
     Setting("kdf.passes", "passes", "how often a guess goes over that memory; holds for new keyslots"),
     Setting("kdf.lanes", "lanes", "how many threads may share a guess; holds for new keyslots"),
     Setting("embedder", "name", "the model that finds memories by meaning; `aico models` chooses others"),
+    Setting("reranker", "name", "what reads the best hits once more; `aico models rerank` chooses one"),
+    Setting("reranker_depth", "hits", "how many of the best hits the reranker reads"),
     Setting("busy_wait_s", "seconds", "how long a write waits for its turn"),
     Setting("episode_gap_s", "seconds", "a longer pause in a conversation begins a new episode"),
     Setting("page_cache_kib", "KiB", "SQLite's cache of opened pages, per connection"),
@@ -125,7 +127,9 @@ def check_file(folder: Path) -> Path:
 
 def _value(settings: Settings, name: str) -> Any:  # as the setting's field has it
     found = reduce(getattr, name.split("."), settings)
-    return f"{found.kind} {found.model}" if isinstance(found, EmbedderSpec) else found
+    if isinstance(found, EmbedderSpec | RerankerSpec):
+        return f"{found.kind} {found.model}"
+    return "none" if found is None else found
 
 
 def _source(name: str, in_file: Mapping[str, Any], environment: Mapping[str, str]) -> str:

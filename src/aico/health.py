@@ -8,6 +8,7 @@ from pathlib import Path
 from aico.ai.memory.embedding import EmbeddingStatus
 from aico.ai.memory.indexes import Indexes
 from aico.ai.memory.receipts import Receipts
+from aico.ai.memory.second_look import SecondLook
 from aico.anchor import CommitAnchor
 from aico.data.audit_log import AuditLog
 from aico.data.libsql import EncryptedLibSQLConnection, LibSQLConnection
@@ -91,6 +92,7 @@ def examine(
     indexes: Indexes,
     anchor: CommitAnchor,
     embeddings: Sequence[EmbeddingStatus],
+    second_look: SecondLook,
     receipts: Receipts,
 ) -> list[Finding]:
     """Every examination there is, in the order of what matters most. Reads the whole database."""
@@ -110,6 +112,7 @@ def examine(
         *(_view(view) for view in views.status() if view.name != "embeddings"),
         _snapshots(indexes, connection),
         _embedding(embeddings),
+        *([] if second_look.model is None else [_reranker(second_look)]),
         _forgotten(receipts),
     ]
 
@@ -258,6 +261,14 @@ def _rotation(*, unfinished: bool) -> Finding:
         message = "a rotation is unfinished: something may still be sealed under the older keys; nothing is lost"
         return Finding("rotation", False, message, "`aico keys rotate` goes on where it stopped")
     return Finding("rotation", True, "everything in the folder is sealed under the newest keys")
+
+
+def _reranker(second_look: SecondLook) -> Finding:
+    try:
+        second_look.try_out()
+    except AicoError as exc:
+        return Finding("reranker", False, str(exc), exc.hint)
+    return Finding("reranker", True, f"{second_look.model} answers")
 
 
 def _keyring(*, needed: bool) -> Finding:

@@ -17,6 +17,7 @@ from aico.errors import InvalidInput
 
 if TYPE_CHECKING:
     from aico.ai.embedding import Embedder
+    from aico.ai.reranking import Reranker
 
 HOME_VARIABLE = "AICO_HOME"
 PASSPHRASE_FILE_VARIABLE = "AICO_PASSPHRASE_FILE"  # noqa: S105  # a name, no passphrase
@@ -119,6 +120,38 @@ class ChromaSpec:
         return {} if token is None else {"Authorization": f"Bearer {token}"}
 
 
+RerankerKind = Literal["onnx", "http"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RerankerSpec:
+    """A model that reads the best hits once more together with the question: in a folder here, or at an address."""
+
+    kind: RerankerKind
+    model: str
+    """For `onnx` the folder that holds `model.onnx` and `tokenizer.json`, for `http` the model's name there."""
+    url: str | None = None
+    """For `http`: where `/rerank` begins, such as http://localhost:8080/v1."""
+    api_key_env: str | None = None
+    """The environment variable that holds the server's key: a key itself is never written down."""
+    window: int = 512
+    """How many tokens of a question and a text together an `onnx` model reads."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(RerankerKind):
+            raise _bad_reranker("kind", f"is one of {', '.join(get_args(RerankerKind))}")
+        if not self.model.strip():
+            raise _bad_reranker("model", "is the folder or the name of a model")
+        if self.kind == "http" and (self.url is None or not _ADDRESS.fullmatch(self.url)):
+            raise _bad_reranker("url", "begins with http:// or https:// and holds no password")
+        if self.kind != "http" and (self.url is not None or self.api_key_env is not None):
+            raise _bad_reranker("url", f"and a key mean nothing for a model of the kind {self.kind}")
+        if self.api_key_env is not None and not _VARIABLE.fullmatch(self.api_key_env):
+            raise _bad_reranker("api_key_env", "is the name of an environment variable, not a key")
+        if not 16 <= self.window < _MOST:
+            raise _bad_reranker("window", "is a number of tokens from 16 on")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """How one vault behaves. None of it changes what is stored, except `kdf` for new keyslots."""
@@ -130,6 +163,11 @@ class Settings:
     their words alone; else the default model's name, what describes another, or an embedder of one's own."""
     chroma: ChromaSpec | None = None
     """Keep the vectors in Chroma as well; needs the extra `chroma`. Recall gives the same answers without."""
+    reranker: "Reranker | RerankerSpec | None" = None
+    """What reads the best hits once more together with the question; none unless it is named, since it costs a model's
+    run for each hit."""
+    reranker_depth: int = 50
+    """How many of the best hits a reranker reads: behind the fiftieth, recall has one question in thirty left to find."""
     busy_wait_s: float = 30.0
     """How long a write waits for its turn before `Busy`: longer than any import batch or checkpoint takes."""
     episode_gap_s: int = 3 * 3600
@@ -170,6 +208,7 @@ class Settings:
             ("page_cache_kib", 64),
             ("users_in_memory", 1),
             ("index_memory_mib", 1),
+            ("reranker_depth", 1),
             ("log_keep_days", 1),
             ("log_rows_max", 1),
             ("log_size_max_mib", 1),
@@ -184,6 +223,10 @@ class Settings:
                 )
         if isinstance(self.embedder, str) and self.embedder not in EMBEDDER_NAMES:
             raise _bad_embedder("embedder", f"is one of {', '.join(EMBEDDER_NAMES)}, or a table [embedder]")
+        if isinstance(self.reranker, str):
+            raise _bad_reranker(
+                "reranker", "is a RerankerSpec or a reranker of one's own; in the file a table [reranker]"
+            )
 
 
 class _KdfTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -208,10 +251,20 @@ class _ChromaTable(msgspec.Struct, forbid_unknown_fields=True):
     allow_plaintext_index: bool = False
 
 
+class _RerankerTable(msgspec.Struct, forbid_unknown_fields=True):
+    kind: RerankerKind
+    model: str
+    url: str | None = None
+    api_key_env: str | None = None
+    window: int = 512
+
+
 class _ConfigFile(msgspec.Struct, forbid_unknown_fields=True):
     kdf: _KdfTable | None = None
     embedder: _EmbedderTable | str | None = None
     chroma: _ChromaTable | None = None
+    reranker: _RerankerTable | Literal["none"] | None = None
+    reranker_depth: int | None = None
     busy_wait_s: float | None = None
     episode_gap_s: int | None = None
     page_cache_kib: int | None = None
@@ -281,6 +334,10 @@ def parse_settings(text: str) -> Settings:
         given["embedder"] = EmbedderSpec(**msgspec.structs.asdict(found.embedder))
     if found.chroma is not None:
         given["chroma"] = ChromaSpec(**msgspec.structs.asdict(found.chroma))
+    if found.reranker == "none":
+        given["reranker"] = None
+    elif found.reranker is not None:
+        given["reranker"] = RerankerSpec(**msgspec.structs.asdict(found.reranker))
     return replace(Settings(), **given)
 
 
@@ -302,3 +359,7 @@ def _bad_chroma(name: str, problem: str) -> InvalidInput:
 
 def _bad_embedder(name: str, problem: str) -> InvalidInput:
     return InvalidInput(f"the embedding model's setting {name} {problem}; the vault was not touched", field=name)
+
+
+def _bad_reranker(name: str, problem: str) -> InvalidInput:
+    return InvalidInput(f"the reranker's setting {name} {problem}; the vault was not touched", field=name)

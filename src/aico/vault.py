@@ -18,11 +18,13 @@ from aico.ai.memory.manager import MemoryManager
 from aico.ai.memory.reading import MemoryReader
 from aico.ai.memory.recall_log import RecallLog
 from aico.ai.memory.receipts import Receipts
+from aico.ai.memory.second_look import SecondLook
 from aico.ai.memory.segments import SegmentView
 from aico.ai.memory.semantic import SemanticMemoryStore
 from aico.ai.memory.snapshots import SnapshotFiles
 from aico.ai.memory.view import View
 from aico.ai.memory.working import TABLES, WorkingMemoryStore
+from aico.ai.reranking.choice import chosen_reranker
 from aico.analytics.engine import AnalyticsEngine
 from aico.analytics.training import TrainingExport
 from aico.analytics.view import ColumnView
@@ -311,6 +313,7 @@ class Vault:
                 memory_mib=settings.analytics_memory_mib,
             )
             self._closing.callback(columns.close)
+            self._second_look = SecondLook(chosen_reranker(settings), depth=settings.reranker_depth)
             recall_log = RecallLog(self.logs, clock=settings.clock, enabled=settings.log_recalls)
             self._closing.callback(recall_log.flush)
             self.analytics = AnalyticsEngine(
@@ -362,6 +365,7 @@ class Vault:
                 eraser=eraser,
                 receipts=self._receipts,
                 embeddings=self.embeddings,
+                second_look=self._second_look,
                 recall_log=recall_log,
                 clock=settings.clock,
             )
@@ -511,6 +515,7 @@ class Vault:
             indexes=self.indexes,
             anchor=self._anchor,
             embeddings=self.embeddings.status(),
+            second_look=self._second_look,
             receipts=self._receipts,
         )
 

@@ -258,6 +258,8 @@ def test_a_day_over_mcp_loses_nothing_though_two_servers_are_killed() -> None:
     assert (report["lost"], report["back"], report["lock_errors"], report["killed"]) == (0, 0, 0, 2)
     assert report["calls"] >= 60
     assert report["doctor_found"] == []
+
+
 def test_the_companion_set_names_only_turns_that_are_there_and_is_asked_in_five_languages():
     people = companion.load()
     for person in people:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from aico.ai.embedding.choice import can_run_default_model
-from aico.settings import EmbedderSpec, load_settings
+from aico.settings import EmbedderSpec, RerankerSpec, load_settings
 from tests.cli.conftest import CHEAP, run, run_json
 
 
@@ -86,3 +86,26 @@ def test_a_file_that_is_no_model_is_not_installed(tmp_path: Path, monkeypatch: p
     (tmp_path / "file").write_bytes(b"anything")
     assert run_json("models", "install", str(tmp_path / "file"), exit_code=2)["error"] == "InvalidInput"
     assert run_json("models", "install", str(tmp_path / "missing"), exit_code=6)["error"] == "NotFound"
+
+
+def test_a_reranker_is_chosen_tried_out_and_taken_away_again(home: Path, tmp_path: Path) -> None:
+    run_json("models", "rerank", "http/m", "--url", "http://localhost:1/v1", "--key-env", "KEY")
+    expected = RerankerSpec(kind="http", model="m", url="http://localhost:1/v1", api_key_env="KEY")
+    assert load_settings(home).reranker == expected
+    run_json("models", "rerank", f"onnx/{tmp_path}")
+    assert load_settings(home).reranker == RerankerSpec(kind="onnx", model=str(tmp_path))
+    assert run_json("config", "get", "reranker")["value"] == f"onnx {tmp_path}"
+    [tried] = [one for one in run_json("doctor", exit_code=4)["findings"] if one["name"] == "reranker"]
+    assert tried["ok"] is False
+    run_json("models", "rerank", "none")
+    assert load_settings(home).reranker is None
+    assert CHEAP in (home / "config.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["unheard-of"], ["http/m"], ["http/m", "--url", "ftp://host"], ["onnx/f", "--url", "http://host"]]
+)
+def test_a_reranker_that_cannot_be_leaves_the_file_as_it_was(home: Path, arguments) -> None:
+    before = (home / "config.toml").read_bytes()
+    assert run_json("models", "rerank", *arguments, exit_code=2)["error"] == "InvalidInput"
+    assert (home / "config.toml").read_bytes() == before

@@ -61,16 +61,38 @@ def use(call: Call, *, name: str, url: str | None, key_env: str | None) -> None:
     installed. Vectors of the model before are kept until the new ones are complete.
     """
     from aico.config_file import write_setting
-    from aico.settings import load_settings, vault_folder
-    from aico.vault_folder import VAULT_FILE
+    from aico.settings import load_settings
 
-    folder = vault_folder(call.home)
-    if not (folder / VAULT_FILE).exists():
-        raise NotFound(f"there is no vault in {folder}; nothing was changed", hint="`aico init` makes one")
+    folder = _vault_to_change(call)
     write_setting(folder, "embedder", _setting(name, url=url, key_env=key_env))
     settings = load_settings(folder)
     document = {"setting": _named(settings), "model": _chosen_id(settings)}
     answer(document, lambda: _show_choice(document, asked=name), as_json=call.as_json)
+
+
+@models.command("rerank")
+@click.argument("name")
+@click.option("--url", metavar="URL", help="Where the server's /rerank begins, such as http://localhost:8080/v1.")
+@click.option("--key-env", metavar="NAME", help="The environment variable that holds the server's key.")
+@common
+def rerank(call: Call, *, name: str, url: str | None, key_env: str | None) -> None:
+    """Choose what reads the best hits once more, or none.
+
+    NAME is onnx/FOLDER, a folder with a cross-encoder's model.onnx and tokenizer.json; http/MODEL with --url; or none,
+    which is what a new vault has. Each recall then takes a run of the model for each of the best hits. A server is
+    sent the question and these memories.
+    """
+    from aico.config_file import write_setting
+
+    folder = _vault_to_change(call)
+    kind, _, model = name.partition("/")
+    if kind == "onnx":
+        model = str(Path(model).expanduser().absolute())  # the vault may be opened from another folder
+    given = {"kind": kind, "model": model, "url": url, "api_key_env": key_env}
+    table: dict[str, str | int] = {key: value for key, value in given.items() if value is not None}
+    write_setting(folder, "reranker", None if name == "none" else table)
+    none, some = "Recall keeps its own order.", f"{name} reads the best hits. `aico doctor` tries it out."
+    answer({"reranker": name}, lambda: say(none if name == "none" else some), as_json=call.as_json)
 
 
 @models.command("install")
@@ -111,6 +133,16 @@ def reembed(call: Call) -> None:
         lambda: say(f"{chosen.model}: {number_of(chosen.vectors, 'vector')}, none missing."),
         as_json=call.as_json,
     )
+
+
+def _vault_to_change(call: Call) -> Path:
+    from aico.settings import vault_folder
+    from aico.vault_folder import VAULT_FILE
+
+    folder = vault_folder(call.home)
+    if not (folder / VAULT_FILE).exists():
+        raise NotFound(f"there is no vault in {folder}; nothing was changed", hint="`aico init` makes one")
+    return folder
 
 
 def _setting(name: str, *, url: str | None, key_env: str | None) -> str | dict[str, str | int]:

@@ -16,6 +16,7 @@ class Hit:
 
     `score` lies between 0 and 1: the share of the best match that the query could have in words and, where a model is
     chosen, in meaning, neighbours included. Scores of one model, or of none, compare; one's with another's do not.
+    Where a reranker is chosen, it is the mean of this and of how likely that model finds the text to be an answer.
     `role`, `speaker`, `conversation` and `source_id` are None for a fact, except that its `source_id` is its source.
     """
 

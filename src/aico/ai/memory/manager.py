@@ -14,6 +14,7 @@ from aico.ai.memory.hits import Hit
 from aico.ai.memory.index import Filter
 from aico.ai.memory.recall_log import RecallLog
 from aico.ai.memory.receipts import Receipt, Receipts
+from aico.ai.memory.second_look import SecondLook
 from aico.ai.memory.semantic import SemanticMemoryStore
 from aico.ai.memory.working import Assembled, WorkingMemoryStore
 from aico.clock import Clock, from_us, to_us
@@ -51,6 +52,7 @@ class MemoryManager:
         eraser: Eraser,
         receipts: Receipts,
         embeddings: Embeddings,
+        second_look: SecondLook,
         recall_log: RecallLog,
         clock: Clock,
     ) -> None:
@@ -58,7 +60,7 @@ class MemoryManager:
         self._conversations, self._facts, self._preferences = conversations, facts, preferences
         self._semantic, self._working, self._embeddings = semantic, working, embeddings
         self._eraser, self._receipts, self._clock = eraser, receipts, clock
-        self._recall_log = recall_log
+        self._second_look, self._recall_log = second_look, recall_log
 
     def record(
         self,
@@ -240,7 +242,8 @@ class MemoryManager:
         if user_id is None:
             return []
         began = perf_counter()
-        hits = self._semantic.search(user_id, query, limit=limit, where=where)
+        hits = self._semantic.search(user_id, query, limit=self._second_look.wanted(limit), where=where)
+        hits = self._second_look.best(query, hits, limit=limit)
         self._recall_log.note(user_id, query, hits, took_s=perf_counter() - began)
         self._embeddings.wake_if_changed()
         return hits if score_min is None else [hit for hit in hits if hit.score >= score_min]
