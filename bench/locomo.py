@@ -23,6 +23,8 @@ from aico.testing import cheap_settings
 from bench._report import Report, figure, folder_option, json_option, percentile, progress, scratch_folder, table
 
 DEPTH = 50
+CONTEXT_WORDS = (150, 300, 600, 1000)
+"""Words that a context may have, dates, speakers and its heading included."""
 CATEGORIES = {1: "multi-hop", 2: "temporal", 3: "open domain", 4: "single-hop"}
 ADVERSARIAL = 5
 MEASURES = ("any@10", "all@10", "any@50", "all@50", "recall@10", "mrr")
@@ -49,6 +51,8 @@ class Outcome:
     category: int
     evidence_count: int
     ranks: tuple[int, ...]
+    carried: tuple[float, ...]
+    """The share of the evidence inside a context of so many words each; empty for an adversarial question."""
 
     def recall(self, k: int) -> float:
         """The share of the evidence that is among the first k."""
@@ -68,6 +72,7 @@ class Times:
     catch_up_s: float = 0.0
     first_recall_ms: dict[str, float] = field(default_factory=dict)
     recall_ms: list[float] = field(default_factory=list)
+    context_ms: list[float] = field(default_factory=list)
 
     def add_recall(self, user: str, took_ms: float) -> None:
         if user in self.first_recall_ms:
@@ -84,6 +89,7 @@ class Times:
             "first_recall_p50_ms": percentile([*self.first_recall_ms.values()], 50),
             "recall_p50_ms": percentile(self.recall_ms, 50),
             "recall_p95_ms": percentile(self.recall_ms, 95),
+            "context_p50_ms": percentile(self.context_ms, 50),
         }
         return {name: round(value, 3) for name, value in figures.items()}
 
@@ -129,7 +135,8 @@ def command(
         )
         outcomes, times, model = measure(conversations, scratch / "vault", embedder=embedder)
     results = {"model": model, **score(outcomes), "times": times.summary(message_count=message_count)}
-    report.publish(results, [_quality_table(results), _time_table(results["times"])], as_json=as_json)
+    tables = [_quality_table(results), _context_table(results), _time_table(results["times"])]
+    report.publish(results, tables, as_json=as_json)
 
 
 def load(path: Path, *, one_store: bool) -> list[Conversation]:
@@ -217,13 +224,31 @@ def _ask(
     hits = vault.memory.recall(user, question.text, limit=DEPTH, kinds=("message",))
     times.add_recall(user, (perf_counter() - start) * 1000)
     ranks = (rank for rank, hit in enumerate(hits, 1) if source_ids[hit.id] in question.evidence)
-    return Outcome(question.category, len(question.evidence), tuple(ranks))
+    carried = () if question.category == ADVERSARIAL else _carried(vault, user, question, source_ids, times)
+    return Outcome(question.category, len(question.evidence), tuple(ranks), carried)
+
+
+def _carried(
+    vault: aico.Vault, user: str, question: Question, source_ids: Mapping[str, str | None], times: Times
+) -> tuple[float, ...]:
+    """What a context of each size holds of the evidence, through the call that a companion makes before it answers."""
+    shares = []
+    for words in CONTEXT_WORDS:
+        start = perf_counter()
+        context = vault.memory.context(user, question.text, token_budget=words, count_tokens=_words)
+        times.context_ms.append((perf_counter() - start) * 1000)
+        shares.append(len({source_ids[item.id] for item in context.items} & question.evidence) / len(question.evidence))
+    return tuple(shares)
+
+
+def _words(text: str) -> int:
+    return len(text.split())
 
 
 def _means(outcomes: Sequence[Outcome]) -> dict[str, float | int | None]:
     """Each measure's mean over the questions, and how many those are; None where there are none."""
     if not outcomes:
-        return {**dict.fromkeys(MEASURES), "questions": 0}
+        return {**dict.fromkeys(MEASURES), **dict.fromkeys(_carried_names()), "questions": 0}
     figures = {
         "any@10": fmean(found.recall(10) > 0 for found in outcomes),
         "all@10": fmean(found.recall(10) == 1 for found in outcomes),
@@ -231,8 +256,18 @@ def _means(outcomes: Sequence[Outcome]) -> dict[str, float | int | None]:
         "all@50": fmean(found.recall(50) == 1 for found in outcomes),
         "recall@10": fmean(found.recall(10) for found in outcomes),
         "mrr": fmean(found.reciprocal_rank for found in outcomes),
+        **_carried_means(outcomes),
     }
     return {**{name: round(value, 4) for name, value in figures.items()}, "questions": len(outcomes)}
+
+
+def _carried_names() -> list[str]:
+    return [f"context@{words}" for words in CONTEXT_WORDS]
+
+
+def _carried_means(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    shares = [found.carried for found in outcomes if found.carried]
+    return {name: fmean(of_size) for name, of_size in zip(_carried_names(), zip(*shares, strict=True), strict=False)}
 
 
 def _quality_table(results: Mapping[str, Any]) -> Table:
@@ -240,6 +275,14 @@ def _quality_table(results: Mapping[str, Any]) -> Table:
     rows = [(f"{number} {group['name']}", group) for number, group in results["categories"].items()]
     for name, group in (*rows, ("1-4 together", results["overall"]), ("5 adversarial", results["adversarial"])):
         drawn.add_row(name, *(figure(group[measure]) for measure in MEASURES), str(group["questions"]))
+    return drawn
+
+
+def _context_table(results: Mapping[str, Any]) -> Table:
+    drawn = table("LoCoMo: the share of the evidence inside a context", "questions of kind", *_carried_names())
+    rows = [(f"{number} {group['name']}", group) for number, group in results["categories"].items()]
+    for name, group in (*rows, ("1-4 together", results["overall"])):
+        drawn.add_row(name, *(figure(group[measure]) for measure in _carried_names()))
     return drawn
 
 

@@ -97,6 +97,8 @@ def test_locomo_finds_turns_that_share_the_words_of_the_question(locomo_file: Pa
     assert report["overall"]["questions"] == 3  # one has no evidence, one is adversarial
     assert report["overall"]["any@10"] == report["overall"]["recall@10"] == 1
     assert 0 < report["overall"]["mrr"] <= 1
+    assert report["overall"]["context@150"] == report["overall"]["context@1000"] == 1  # all of it fits
+    assert report["categories"]["3"]["context@600"] is None
     assert {name: group["questions"] for name, group in report["categories"].items()} == {
         "1": 1,
         "2": 1,
@@ -105,7 +107,9 @@ def test_locomo_finds_turns_that_share_the_words_of_the_question(locomo_file: Pa
     }
     assert report["categories"]["3"]["any@10"] is None
     assert report["adversarial"]["questions"] == 1
-    assert {"open_s", "record_s", "first_recall_p50_ms", "recall_p50_ms", "recall_p95_ms"} <= report["times"].keys()
+    assert {"open_s", "record_s", "first_recall_p50_ms", "recall_p50_ms", "recall_p95_ms", "context_p50_ms"} <= report[
+        "times"
+    ].keys()
     assert report["parameters"]["data"] == locomo_file.name
     assert_says_where_it_ran(report)
 

@@ -65,6 +65,23 @@ def test_a_context_never_exceeds_its_budget(memory, budget):
     assert estimate_tokens(context.as_text()) == context.tokens <= budget
 
 
+def test_tokens_are_counted_as_the_caller_counts_them(memory):
+    def words(text):
+        return len(text.split())
+
+    few = memory.context("nell", "choir practice Fauré", token_budget=40, count_tokens=words)
+    many = memory.context("nell", "choir practice Fauré", token_budget=400, count_tokens=words)
+    assert few.tokens == words(few.as_text()) <= 40 < many.tokens == words(many.as_text()) <= 400
+
+
+def test_a_large_budget_is_filled_with_as_many_memories_as_fit():
+    with temporary_vault() as vault:
+        said = [Message(f"Choir {number}.", conversation=f"c{number}", at=NOON) for number in range(90)]
+        vault.memory.record_many("nell", said)
+        assert len(vault.memory.context("nell", "choir", token_budget=500).items) == 50
+        assert len(vault.memory.context("nell", "choir", token_budget=2000).items) == 90
+
+
 def test_a_superseded_fact_does_not_enter_a_context(memory):
     old = memory.remember("otto", "Otto eats fish")
     memory.remember("otto", "Otto eats no fish any more", supersedes=old)

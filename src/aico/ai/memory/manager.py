@@ -7,7 +7,7 @@ from math import inf
 from time import perf_counter
 
 from aico import __version__
-from aico.ai.memory.context import Context, assemble, decode, encode
+from aico.ai.memory.context import Context, TokenCounter, assemble, decode, encode, estimate_tokens
 from aico.ai.memory.embedding import Embeddings
 from aico.ai.memory.erasure import Eraser, Wish
 from aico.ai.memory.hits import Hit
@@ -29,7 +29,9 @@ from aico.errors import Forgotten, InvalidInput, NotFound
 BATCH = 10_000
 """Messages committed at once by `record_many`: about half a second, so that other writers get their turn."""
 KINDS = ("message", "fact")
-CONTEXT_TURNS, CONTEXT_FACTS, CONTEXT_MEMORIES = 20, 20, 50
+CONTEXT_TURNS, CONTEXT_FACTS = 20, 20
+CONTEXT_MEMORIES = (50, 200)
+"""How many moments are looked at to fill a context, at least and at most: one for every ten tokens, the shortest there are."""
 
 
 class MemoryManager:
@@ -248,11 +250,20 @@ class MemoryManager:
         self._embeddings.wake_if_changed()
         return hits if score_min is None else [hit for hit in hits if hit.score >= score_min]
 
-    def context(self, user: str, query: str, *, conversation: str | None = None, token_budget: int = 1000) -> Context:
+    def context(
+        self,
+        user: str,
+        query: str,
+        *,
+        conversation: str | None = None,
+        token_budget: int = 1000,
+        count_tokens: TokenCounter = estimate_tokens,
+    ) -> Context:
         """What a language model should know to answer `query`: last turns of the live conversation, facts that hold
         now, preferences for the companion (`companion.*`) and moments recalled, each once, within `token_budget` tokens.
 
-        Tokens are estimated (`aico.ai.memory.context.estimate_tokens`). Raises InvalidInput.
+        Tokens are estimated (`aico.ai.memory.context.estimate_tokens`), unless `count_tokens` tells how many of them a
+        text has for the model that is to read it. Raises InvalidInput.
 
         >>> told = vault.memory.context("mia", "a weekend in Lisbon", conversation="move", token_budget=200)
         >>> "Mia lives in Lisbon" in told.as_text() and told.tokens <= 200
@@ -261,22 +272,27 @@ class MemoryManager:
         if type(token_budget) is not int or token_budget < 1:
             raise InvalidInput("a token budget is a whole number from 1 on", field="token_budget")
         query = checked_text(query, field="query", consequence="nothing was searched")
+        if count_tokens is not estimate_tokens:  # no key of a kept context can tell whose counter it was
+            return self._assemble(user, query, conversation, token_budget, count_tokens)[0]
         user_id = self._users.find(user) or b""
         live = b"" if conversation is None else self._conversations.conversation_id(user_id, conversation)
         made: list[Context] = []
 
         def anew() -> Assembled | None:
-            context, ttl_s = self._assemble(user, query, conversation, token_budget)
+            context, ttl_s = self._assemble(user, query, conversation, token_budget, count_tokens)
             made.append(context)
-            if self._embeddings.problem is not None:  # with its model it would be another
-                return None
+            if self._embeddings.problem is not None or self._second_look.problem is not None:
+                return None  # with its model it would be another
             return Assembled(encode(context), [bytes.fromhex(item.id) for item in context.items], ttl_s)
 
-        place = (user_id, live, query, token_budget, self._embeddings.model or "", __version__)
+        models = self._embeddings.model or "", self._second_look.model or ""
+        place = (user_id, live, query, token_budget, *models, __version__)
         kept = self._working.context(place, anew)
         return made[0] if made or kept is None else decode(kept.value)
 
-    def _assemble(self, user: str, query: str, conversation: str | None, token_budget: int) -> tuple[Context, float]:
+    def _assemble(
+        self, user: str, query: str, conversation: str | None, token_budget: int, count_tokens: TokenCounter
+    ) -> tuple[Context, float]:
         """A context, and for how many seconds it holds if nothing is written meanwhile."""
         recent = [] if conversation is None else self.recent(user, conversation, limit=CONTEXT_TURNS)
         now, facts = from_us(self._clock.now_us()), self.recall(user, query, limit=CONTEXT_FACTS, kinds=("fact",))
@@ -284,8 +300,9 @@ class MemoryManager:
             recent=recent,
             facts=[fact for fact in facts if fact.at <= now],
             preferences=self._preferences.list(user, prefix=COMPANION),
-            memories=self.recall(user, query, limit=CONTEXT_MEMORIES, kinds=("message",)),
+            memories=self.recall(user, query, limit=_memories_for(token_budget), kinds=("message",)),
             token_budget=token_budget,
+            count_tokens=count_tokens,
         )
         return context, min(((fact.at - now).total_seconds() for fact in facts if fact.at > now), default=inf)
 
@@ -386,6 +403,11 @@ class MemoryManager:
             until_us=None if until is None else to_us(until, field="until"),
             as_of_us=None if as_of is None else to_us(as_of, field="as_of"),
         )
+
+
+def _memories_for(token_budget: int) -> int:
+    least, most = CONTEXT_MEMORIES
+    return min(max(token_budget // 10, least), most)
 
 
 def _check_limit(limit: int) -> None:
