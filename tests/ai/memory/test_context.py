@@ -1,6 +1,6 @@
 """What is put before a language model, and that it fits."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given, settings
@@ -47,7 +47,7 @@ def test_a_context_holds_live_turns_facts_and_memories_each_with_its_source(memo
     text = context.as_text()
     assert "- Nell sings alto in the choir (since 8 May 2026)" in text
     assert "Kasimir: Gladly. Which pieces?" in text
-    assert "[8 May 2026] Nell: Choir practice number 0" in text or "May 2026] Nell: Choir practice" in text
+    assert "[26 May 2026]\nNell: Choir practice number 18, we sang Fauré." in text
     assert context.tokens == estimate_tokens(text)
 
 
@@ -86,6 +86,27 @@ def test_a_superseded_fact_does_not_enter_a_context(memory):
     old = memory.remember("otto", "Otto eats fish")
     memory.remember("otto", "Otto eats no fish any more", supersedes=old)
     assert [item.text for item in memory.context("otto", "does Otto eat fish?").items] == ["Otto eats no fish any more"]
+
+
+def test_memories_of_one_day_stand_below_it_wherever_they_were_lived():
+    tokyo, lisbon = timezone(timedelta(hours=9)), timezone(timedelta(0))
+    with temporary_vault() as vault:
+        for number, at in enumerate(
+            [
+                datetime(2026, 5, 8, 22, 0, tzinfo=lisbon),
+                datetime(2026, 5, 9, 8, 0, tzinfo=tokyo),  # an hour after the first, on another day
+                datetime(2026, 5, 8, 23, 30, tzinfo=lisbon),
+            ]
+        ):
+            vault.memory.record("nell", f"Choir {number}.", conversation=f"c{number}", speaker="Nell", at=at)
+        assert vault.memory.context("nell", "choir").as_text().splitlines() == [
+            "From earlier:",
+            "[8 May 2026]",
+            "Nell: Choir 0.",
+            "Nell: Choir 2.",
+            "[9 May 2026]",
+            "Nell: Choir 1.",
+        ]
 
 
 def test_an_empty_memory_gives_an_empty_context(memory):

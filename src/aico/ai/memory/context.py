@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
+from itertools import groupby
 from math import ceil
 
 import msgspec
@@ -46,18 +47,22 @@ class ContextItem:
     position: int = field(default=0, repr=False)
 
     def as_line(self) -> str:
-        """The item as a prompt shows it: a date and a speaker in front, where they tell something.
+        """The item as a prompt shows it, with its speaker in front; `Context.as_text` puts a memory below its day.
 
         A speaker stays on one line and further lines of a text are set in, so that neither can pass for a heading
         of ours: both may come from a file that somebody else wrote.
         """
-        day, text = f"{self.at.day} {self.at:%B %Y}", "\n    ".join(self.text.splitlines())
+        text = "\n    ".join(self.text.splitlines())
         if self.part == "preference":
             return f"- {text}"
         if self.part == "fact":
-            return f"- {text} (since {day})"
-        said = f"{' '.join((self.speaker or '').split())}: {text}"
-        return said if self.part == "recent" else f"[{day}] {said}"
+            return f"- {text} (since {_day(self.at)})"
+        return f"{' '.join((self.speaker or '').split())}: {text}"
+
+    @property
+    def day(self) -> str | None:
+        """The line that a memory stands below, with others of its day; None for all else."""
+        return f"[{_day(self.at)}]" if self.part == "memory" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,7 @@ class Context:
     tokens: int
 
     def as_text(self) -> str:
-        """The items as lines under a heading for each part; empty if there are none."""
+        """The items as lines under a heading for each part, memories by their days; empty if there are none."""
         return _as_text(self.items)
 
 
@@ -111,13 +116,15 @@ _decode = msgspec.msgpack.Decoder(Context).decode
 
 
 class _Budget:
-    """Takes items while their text fits. Each line is counted with its line break, each heading once."""
+    """Takes items while their text fits. Each line is counted with its line break, each heading and day once."""
 
     def __init__(self, tokens: int, count: TokenCounter) -> None:
         self._tokens, self._count, self._spent = tokens, count, 0
         self._items: list[ContextItem] = []
         self._ids: set[str] = set()
         self._texts: set[str] = set()
+        self._opened: set[str] = set()
+        """The headings and days that are there already."""
 
     def items(self, part: str) -> list[ContextItem]:
         """What was taken of one part, in the order it was taken."""
@@ -129,10 +136,11 @@ class _Budget:
         for item in items:
             if item.id in self._ids or (item.part != "recent" and item.text in self._texts):
                 continue  # a turn of the live conversation may repeat another: "Yes."
-            heading = 0 if self.items(item.part) else self._count(HEADINGS[item.part] + "\n\n")
-            cost = self._count(item.as_line() + "\n") + heading
+            opening = [line for line in (HEADINGS[item.part] + "\n", item.day) if line and line not in self._opened]
+            cost = sum(self._count(line + "\n") for line in (item.as_line(), *opening))
             if self._spent + cost <= limit:
                 self._spent += cost
+                self._opened.update(opening)
                 self._items.append(item)
                 self._ids.add(item.id)
                 self._texts.add(item.text)
@@ -140,16 +148,23 @@ class _Budget:
                 return
 
 
-def _in_order(item: ContextItem) -> tuple[datetime, int]:
-    return item.at, item.position
+def _in_order(item: ContextItem) -> tuple[date, datetime, int]:
+    """By the days as they were lived, wherever that was; so that each day is one piece."""
+    return item.at.date(), item.at, item.position
+
+
+def _day(at: datetime) -> str:
+    return f"{at.day} {at:%B %Y}"
 
 
 def _as_text(items: Sequence[ContextItem]) -> str:
     parts = []
     for part, heading in HEADINGS.items():
-        lines = [item.as_line() for item in items if item.part == part]
-        if lines:
-            parts.append("\n".join([heading, *lines]))
+        lines = [heading]
+        for day, of_day in groupby((item for item in items if item.part == part), key=lambda item: item.day):
+            lines += [*([] if day is None else [day]), *(item.as_line() for item in of_day)]
+        if len(lines) > 1:
+            parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
 
