@@ -281,7 +281,7 @@ class MemoryManager:
         def anew() -> Assembled | None:
             context, ttl_s = self._assemble(user, query, conversation, token_budget, count_tokens)
             made.append(context)
-            if self._embeddings.problem is not None or self._second_look.problem is not None:
+            if self._embeddings.problem is not None or self._second_look.is_left_alone:
                 return None  # with its model it would be another
             return Assembled(encode(context), [bytes.fromhex(item.id) for item in context.items], ttl_s)
 

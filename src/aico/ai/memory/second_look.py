@@ -25,6 +25,11 @@ class SecondLook:
         """The chosen reranker, None without one."""
         return None if self._reranker is None else self._reranker.id
 
+    @property
+    def is_left_alone(self) -> bool:
+        """Whether it failed a moment ago, so that recall answers without it."""
+        return time.monotonic() < self._not_before
+
     def wanted(self, limit: int) -> int:
         """How many hits to find for an answer of `limit`."""
         return limit if self._reranker is None else max(limit, self._depth)
@@ -35,7 +40,7 @@ class SecondLook:
         A cross-encoder says nearly 0 or nearly 1. Where it is sure it decides; where it says the same of two hits,
         what it cannot see does, such as their neighbours. A hit below `depth` was not read and counts as not relevant.
         """
-        if self._reranker is None or not hits or time.monotonic() < self._not_before:
+        if self._reranker is None or not hits or self.is_left_alone:
             return list(hits[:limit])
         read = hits[: self._depth]
         try:
