@@ -18,16 +18,17 @@ def test_a_language_has_a_stemmer_function_words_and_twelve_months(code: str) ->
 
 
 @pytest.mark.parametrize("code", SPACED)
-def test_words_for_i_are_function_words_and_months_are_not(code: str) -> None:
+def test_words_for_i_and_you_are_function_words_and_months_are_not(code: str) -> None:
     entry = language(code)
-    assert entry.first_person <= entry.stop_words
+    assert entry.first_person | entry.second_person <= entry.stop_words
+    assert entry.first_person.isdisjoint(entry.second_person)
     assert entry.stop_words.isdisjoint(entry.months)
 
 
 @pytest.mark.parametrize("code", sorted(KNOWN_LANGUAGES))
 def test_every_listed_word_is_a_single_case_folded_word(code: str) -> None:
     entry = language(code)
-    for word in entry.stop_words | entry.first_person | set(entry.months) | entry.ordinals:
+    for word in entry.stop_words | entry.first_person | entry.second_person | set(entry.months) | entry.ordinals:
         assert word == word.casefold()
         assert word
 

@@ -115,3 +115,25 @@ def test_the_words_of_a_hit_keep_the_questions_spelling_and_order_without_repeat
 def test_function_words_of_the_questions_language_find_nothing() -> None:
     index = index_of("the die is cast", A_GERMAN_SENTENCE)
     assert found(index, "Wo ist die Schwester?") == [1]
+
+
+@pytest.mark.parametrize(
+    ("you", "i", "text"),
+    [
+        ("what did you say of the boiler", "what did I say of the boiler", "the boiler hums"),
+        ("was hast du zum Boiler gesagt", "was habe ich zum Boiler gesagt", "der Boiler brummt"),
+        ("你怎么说锅炉的", "我怎么说锅炉的", "锅炉整晚响"),
+    ],
+)
+def test_a_question_that_says_you_holds_nothing_against_what_the_companion_said(you: str, i: str, text: str) -> None:
+    index = index_of(A_GERMAN_SENTENCE, "我昨天搬到了里斯本")
+    index.add(
+        Document(row=row, id=bytes([row]) * 16, kind="message", text=text, at_us=row, role=role)
+        for row, role in ((8, "user"), (9, "assistant"))
+    )
+
+    def lifted(question: str) -> dict[int, bool]:
+        return {hit.row: hit.same_speaker for hit in index.search(question) if hit.row >= 8}
+
+    assert lifted(you) == {8: False, 9: False}
+    assert lifted(i) == {8: True, 9: False}

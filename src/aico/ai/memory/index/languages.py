@@ -1,4 +1,4 @@
-"""What the index knows of each language: its stemmer, function words, words for "I", and months.
+"""What the index knows of each language: its stemmer, function words, words for "I" and "you", and months.
 
 One TOML file a language in `languages/`, read when a message in that language first appears. The lists
 are ours and hold function words only: a function word dropped from a question costs nothing, a content
@@ -37,13 +37,14 @@ class Language:
     """The Snowball algorithm, None where words are left as they are."""
     stop_words: frozenset[str]
     first_person: frozenset[str]
+    second_person: frozenset[str]
     months: Mapping[str, int]
     """Every form of every month's name, to 1..12."""
     ordinals: frozenset[str]
     """What may follow a day's number: 8th, 1er."""
 
 
-NO_LANGUAGE = Language("", "", None, frozenset(), frozenset(), {}, frozenset())
+NO_LANGUAGE = Language("", "", None, frozenset(), frozenset(), frozenset(), {}, frozenset())
 """Stands in for a script we have no language for."""
 
 
@@ -61,6 +62,7 @@ def language(code: str) -> Language:
         stemmer=entry.get("stemmer"),
         stop_words=_word_set(entry.get("stop_words", "")),
         first_person=_word_set(entry["first_person"]),
+        second_person=_word_set(entry["second_person"]),
         months={form: number for number, forms in months for form in _word_set(forms)},
         ordinals=_word_set(entry.get("ordinals", "")),
     )

@@ -38,7 +38,7 @@ class Query:
     content: bool
     """False when it has function words only, which are then looked for after all."""
     first_person: bool
-    """It speaks of the person who asks."""
+    """It speaks of the person who asks, and not of the companion that is asked."""
 
     def shown(self, found: Collection[int]) -> tuple[str, ...]:
         """The words at the indices `found` as the question wrote them; overlapping pieces are joined."""
@@ -77,8 +77,13 @@ class QueryReader:
             for written, offset in pieces(word, asked=True) if is_cut_up(word) else [(word, 0)]:
                 terms = self._terms(written, asked_in, dates.get(place + offset))
                 words.setdefault(terms, QueryWord(written, place + offset, run, terms))
-        first_person = any(_is_first_person(folded, asked_in) for _, _, folded in found)
-        return Query(tuple(words.values()), content=bool(content), first_person=first_person)
+        folded = [entry[2] for entry in found]
+        return Query(
+            tuple(words.values()),
+            content=bool(content),
+            first_person=_holds_any(asked_in.first_person, folded, asked_in)
+            and not _holds_any(asked_in.second_person, folded, asked_in),
+        )
 
     def terms_of(self, text: str) -> set[str]:
         """Every term under which a question would find this text, were it a message of the index."""
@@ -138,7 +143,7 @@ def _date_places(normalised: str) -> dict[int, str]:
     return {place: f"month:{int(number)}" for place, number in months}
 
 
-def _is_first_person(folded: str, asked_in: Language) -> bool:
-    if asked_in.script in ("han", "kana"):
-        return any(word in folded for word in asked_in.first_person)
-    return folded in asked_in.first_person
+def _holds_any(sought: frozenset[str], words: Collection[str], asked_in: Language) -> bool:
+    if asked_in.script in ("han", "kana"):  # no spaces: a word stands somewhere in a run
+        return any(one in word for one in sought for word in words)
+    return not sought.isdisjoint(words)
