@@ -15,6 +15,12 @@ from aico.errors import InvalidInput, NotFound, StorageError, WrongPassphrase
 from aico.testing import PASSPHRASE, cheap_settings, temporary_vault
 
 WITHOUT_A_TWIN = {
+    "dimension_here",
+    "watch",  # it waits for others: a thread of one's own
+    "get",  # a view itself
+    "follow",
+    "drop",
+    "context",
     "connection",  # transactions belong to one thread
     "indexes",  # what recall reads; nobody calls it from outside
     "close",

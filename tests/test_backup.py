@@ -337,7 +337,7 @@ def test_what_a_killed_backup_left_behind_is_gone_a_day_later_and_nothing_else(v
 def test_the_audit_log_names_the_backup_that_was_made_and_the_one_a_vault_came_from(vault, tmp_path):
     made = vault.backups.create()
     [entry] = vault.audit_log.entries(action=Action.BACKED_UP)
-    assert (entry.subject_id, entry.counts) == (made.id, {"pages": made.pages})
+    assert (entry.subject_id, entry.counts) == (made.id, {"pages": made.pages, "after": 0})
     aico.restore(made.path, tmp_path / "restored", passphrase=PASSPHRASE)
     with open_in(tmp_path / "restored") as restored:
         assert [(entry.action, entry.subject_id) for entry in restored.audit_log.entries()] == [("restored", made.id)]

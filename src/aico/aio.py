@@ -45,6 +45,7 @@ from aico.data.pins import Pins
 from aico.data.preferences import PreferenceRepository
 from aico.data.user import UserService
 from aico.errors import StorageError
+from aico.query import Query
 from aico.scheduler import Scheduler
 from aico.settings import Settings
 from aico.vault import Vault, open_vault
@@ -324,6 +325,7 @@ class AsyncKeys(Twin[VaultKeys]):
 class AsyncBackups(Twin[Backups]):
     """`Vault.backups`."""
 
+    count_others = awaited(Backups.count_others)
     create = awaited(Backups.create)
     list = awaited(Backups.list)
     verify = awaited(Backups.verify)
@@ -381,6 +383,7 @@ class AsyncViews(Twin[Views]):
     """`Vault.views`."""
 
     status = awaited(Views.status)
+    rebuild = awaited(Views.rebuild)
     wait = awaited(Views.wait)
 
 
@@ -396,6 +399,8 @@ class AsyncEmbeddings(Twin[Embeddings]):
 class AsyncWorking(Twin[WorkingMemoryStore]):
     """`Vault.working`: what a conversation keeps while it lasts. Its turns are `memory.recent`."""
 
+    dump = awaited(WorkingMemoryStore.dump)
+    state = awaited(WorkingMemoryStore.state)
     set_state = awaited(WorkingMemoryStore.set_state)
     find_state = awaited(WorkingMemoryStore.find_state)
     sweep = awaited(WorkingMemoryStore.sweep)
@@ -417,6 +422,13 @@ class AsyncAnalytics(Twin[AnalyticsEngine]):
     sql = awaited(AnalyticsEngine.sql)
     tables = awaited(AnalyticsEngine.tables)
     export = awaited(AnalyticsEngine.export)
+
+
+class AsyncQuery(Twin[Query]):
+    """`Vault.query`."""
+
+    __call__ = awaited(Query.__call__)
+    tables = awaited(Query.tables)
 
 
 class AsyncVault(Twin[Vault]):
@@ -458,6 +470,7 @@ class AsyncVault(Twin[Vault]):
         self.working = AsyncWorking(bridge, sync.working)
         self.analytics = AsyncAnalytics(bridge, sync.analytics)
         self.extraction = AsyncExtraction(bridge, sync.extraction)
+        self.query = AsyncQuery(bridge, sync.query)
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call anything synchronous that reads the vault, such as `receipt.verify`, over the same bridge."""

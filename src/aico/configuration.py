@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from aico.errors import InvalidInput, NotFound
-from aico.settings import CONFIG_FILE, EMBEDDER_VARIABLE, EmbedderSpec, RerankerSpec, Settings, load_settings
+from aico.settings import (
+    CONFIG_FILE,
+    EMBEDDER_VARIABLE,
+    ChromaSpec,
+    EmbedderSpec,
+    RerankerSpec,
+    Settings,
+    load_settings,
+)
 
 Value = str | int | float | bool
 SECRET_WORDS = ("passphrase", "password", "phrase", "secret", "token", "key")
@@ -41,6 +49,7 @@ SETTINGS = (
     Setting("kdf.passes", "passes", "how often a guess goes over that memory; holds for new keyslots"),
     Setting("kdf.lanes", "lanes", "how many threads may share a guess; holds for new keyslots"),
     Setting("embedder", "name", "the model that finds memories by meaning; `aico models` chooses others"),
+    Setting("chroma", "kind", "a view of the vectors in Chroma: memory, server or local; none unless it is named"),
     Setting("reranker", "name", "what reads the best hits once more; `aico models rerank` chooses one"),
     Setting("reranker_depth", "hits", "how many of the best hits the reranker reads"),
     Setting("busy_wait_s", "seconds", "how long a write waits for its turn"),
@@ -129,6 +138,8 @@ def _value(settings: Settings, name: str) -> Any:  # as the setting's field has 
     found = reduce(getattr, name.split("."), settings)
     if isinstance(found, EmbedderSpec | RerankerSpec):
         return f"{found.kind} {found.model}"
+    if isinstance(found, ChromaSpec):
+        return found.kind
     return "none" if found is None else found
 
 

@@ -257,7 +257,7 @@ class Vault:
                     feed=feed,
                     vectors=vectors,
                     model=self.embeddings.model,
-                    dimension=self.embeddings.dimension,
+                    dimension=self.embeddings.dimension_here,
                 ),
                 files=SnapshotFiles(
                     folder / DATA_FOLDER / INDEX_FOLDER,

@@ -186,7 +186,7 @@ def test_a_person_is_told_what_a_roll_back_takes_before_it_is_done(home: Path) -
     for typed, code, left in (("n\n", 1, 1), ("y\n", 0, 0)):
         terminal = Terminal("db", "rollback", "activity", "0")
         terminal.wait_for("[y/N]")
-        assert "tasks (6 rows)" in terminal.shown
+        assert "tasks (8 rows)" in terminal.shown
         terminal.type(typed)
         assert terminal.finish() == code
         found = {schema["name"]: schema["version"] for schema in run_json("db", "status")["schemas"]}

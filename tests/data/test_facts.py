@@ -591,7 +591,7 @@ TestBeliefs.settings = settings(max_examples=15, stateful_step_count=20, deadlin
 
 def test_facts_of_the_first_version_come_along_and_go_back(tmp_path, monkeypatch):
     first = RegisteredSchema("core", "core", {1: CORE_SCHEMA[1]}, 1)
-    whole = SchemaRegistry.get_schema("core")
+    whole = RegisteredSchema("core", "core", {1: CORE_SCHEMA[1], 2: CORE_SCHEMA[2]}, 1)
     with sealed(tmp_path / "aico.db") as connection:
         monkeypatch.setitem(SchemaRegistry._schemas, "core", first)
         SchemaRegistry.apply_core_schemas(connection)

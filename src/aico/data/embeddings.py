@@ -91,6 +91,11 @@ class EmbeddingRepository:
         sql = _MISSING if after == 0 else _MISSING_SINCE
         return [row["id"] for row in self._connection.fetch_all(sql, {"model": model, "after": after})]
 
+    def dimension_of(self, model: str) -> int:
+        """The length of this model's vectors here, 0 before its first. Asks no model, which may be out of reach."""
+        rows = self._connection.fetch_committed("SELECT dimension FROM generations WHERE model = ?", (model,))
+        return int(rows[0]["dimension"]) if rows else 0
+
     def of_user(
         self, user_id: bytes, model: str, dimension: int
     ) -> Iterator[tuple[list[bytes], npt.NDArray[np.float32]]]:

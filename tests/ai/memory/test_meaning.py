@@ -96,7 +96,7 @@ def test_without_a_model_words_alone_answer(tmp_path):
         vault.views.wait()
         assert found(vault, "fahrrad") == []
         assert vault.embeddings.status() == []
-        assert [view.name for view in vault.views.status()] == ["recall index", "hot tier", "analytics"]
+        assert [view.name for view in vault.views.status()] == ["recall index", "hot tier", "item index", "analytics"]
 
 
 def test_the_background_makes_vectors_by_itself(vault, model):

@@ -246,7 +246,7 @@ def test_warmth_outlives_the_process(tmp_path, clock):
 
 def test_an_older_database_put_back_is_noticed(tmp_path, clock):
     chosen = cheap_settings(clock=clock)
-    database = tmp_path / "v" / "data" / "aico.db"
+    truth = [tmp_path / "v" / "data" / name for name in ("aico.db", "aico.db-map")]  # the map tells an older page alone
 
     def session(*said):
         with aico.open(tmp_path / "v", passphrase=PASSPHRASE, settings=chosen) as vault:
@@ -255,9 +255,10 @@ def test_an_older_database_put_back_is_noticed(tmp_path, clock):
             return texts(vault)
 
     session("one")
-    older = database.read_bytes()
+    older = [file.read_bytes() for file in truth]
     assert session("two") == ["one", "two"]
-    database.write_bytes(older)
+    for file, content in zip(truth, older, strict=True):
+        file.write_bytes(content)
     with aico.open(tmp_path / "v", passphrase=PASSPHRASE, settings=chosen) as vault:
         vault.connection.execute("UPDATE messages SET text = 'another history'")  # as many changes as before
         assert texts(vault) == ["another history"]

@@ -16,7 +16,7 @@ from aico.ai.memory.questions import Questions
 from aico.data.change_feed import ChangeFeed
 from aico.data.embeddings import Content, EmbeddingRepository, Passage
 from aico.data.libsql import LibSQLConnection
-from aico.errors import AicoError, Busy, InvalidInput, StorageError, storage_error
+from aico.errors import AicoError, Busy, InvalidInput, ModelUnavailable, StorageError, storage_error
 
 CHUNK = 64
 """Memories whose vectors are committed together: about a second of work, which is all that a crash costs."""
@@ -68,6 +68,7 @@ class Embeddings:
         self._left = 0  # of the round that this process is at
         self._problem: str | None = None
         self._failures = 0
+        self._dimension_assumed = 0
 
     @property
     def model(self) -> str | None:
@@ -78,6 +79,21 @@ class Embeddings:
     def dimension(self) -> int:
         """The length of the chosen model's vectors, 0 without a model."""
         return 0 if self._embedder is None else self._embedder.dimension
+
+    def dimension_here(self) -> int:
+        """The length of the stored vectors that compare with the chosen model's, 0 while there are none.
+
+        As the model says; where it cannot be reached, as what is stored under its name: recall must not wait for it.
+        """
+        stored = 0 if self._embedder is None else self._repository.dimension_of(self._embedder.id)
+        if self._embedder is None or not stored:
+            return 0
+        if not self._dimension_assumed:
+            try:
+                return self._embedder.dimension
+            except ModelUnavailable:
+                self._dimension_assumed = stored
+        return self._dimension_assumed
 
     def status(self) -> list[EmbeddingStatus]:
         """Each model that has vectors here, and the chosen one; that first."""

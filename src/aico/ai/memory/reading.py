@@ -1,6 +1,6 @@
 """What recall indexes are made of, read from the truth: all of a person's memories, or those that changed."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from aico.ai.memory.index import Document, RecallIndex
 from aico.data.change_feed import ChangeFeed
@@ -25,7 +25,7 @@ class MemoryReader:
         feed: ChangeFeed,
         vectors: EmbeddingRepository,
         model: str | None,
-        dimension: int,
+        dimension: Callable[[], int],
     ) -> None:
         self._connection, self._feed, self._vectors = connection, feed, vectors
         self._model, self._dimension = model, dimension
@@ -34,7 +34,7 @@ class MemoryReader:
         """Fill an empty index with everything there is of a person."""
         index.add(self._documents(user_id))
         if self._model is not None:
-            for ids, vectors in self._vectors.of_user(user_id, self._model, self._dimension):
+            for ids, vectors in self._vectors.of_user(user_id, self._model, self._dimension()):
                 index.add_vectors(ids, vectors)
 
     def read_on(self, user_id: bytes, index: RecallIndex, *, after: int, up_to: int) -> bool:
@@ -48,7 +48,7 @@ class MemoryReader:
             changed = self._vectors.memories_changed(user_id, self._model, after=after, up_to=up_to)
             if changed:
                 index.drop_vectors(changed)
-                index.add_vectors(*self._vectors.of_memories(user_id, self._model, self._dimension, changed))
+                index.add_vectors(*self._vectors.of_memories(user_id, self._model, self._dimension(), changed))
         return left
 
     def _documents(self, user_id: bytes) -> Iterable[Document]:
