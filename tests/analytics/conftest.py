@@ -1,12 +1,10 @@
-"""A vault whose columns are looked at; all of it is skipped by name without the extra."""
+"""A vault whose columns are looked at."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from aico.testing import FixedClock, HashEmbedder, temporary_vault
-
-pytest.importorskip("duckdb", reason="analytics needs the extra aico[analytics]")
 
 NOON = datetime(2026, 5, 8, 12, 0, tzinfo=UTC)  # a Friday
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

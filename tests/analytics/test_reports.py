@@ -9,6 +9,8 @@ from aico.data.conversations import Message
 from aico.errors import InvalidInput, NotFound
 from tests.analytics.conftest import DAY, HOUR, NOON
 
+pytest.importorskip("duckdb", reason="analytics needs the extra aico[analytics]")
+
 LISBON = timezone(timedelta(hours=1))
 
 

@@ -14,6 +14,8 @@ from aico.errors import InvalidInput, NotFound
 from aico.testing import PASSPHRASE, FixedClock, cheap_settings, temporary_vault
 from tests.analytics.conftest import DAY, HOUR, NOON
 
+pytest.importorskip("duckdb", reason="analytics needs the extra aico[analytics]")
+
 ALL = "SELECT id, conversation, role, speaker, said_at, characters, asks FROM messages ORDER BY id"
 TRUTH = """SELECT id, conversation_id, role, speaker, at, length(text), substr(rtrim(text), -1) = '?' AS asks
     FROM messages WHERE user_id = ? ORDER BY id"""
