@@ -443,6 +443,7 @@ class Vault:
         kind: Kind | None = None,
         skip_bad: bool = False,
         return_forgotten: bool = False,
+        old_secret: str | None = None,
         on_progress: Progress | None = None,
     ) -> ImportReport:
         """Import chats from a file, ZIP archive or folder: ChatGPT's or Claude's export, JSON Lines, or our own export.
@@ -450,10 +451,12 @@ class Vault:
         `kind` ("chatgpt", "claude", "jsonl", "aico") is seen from the content where it is not given; without `user`
         our own export is its own user's, anything else the `fallback_user`'s. `on_progress` gets bytes read and bytes
         in all. Raises NotFound, BadRecord, InvalidInput or as `record`; what was read before is kept, and importing
-        again adds only the rest.
+        again adds only the rest. "aico-upstream", which must be named, takes an upstream installation's data folder;
+        `old_secret` is its master password or master key, and progress is in entries.
         """
+        secret = None if old_secret is None else Passphrase(old_secret)
         importer = Importer(self.connection, self.memory, self.users, self._conversations, self._natural_ids, self.keys)
-        return importer.run(file, How(user, fallback_user, kind, skip_bad, return_forgotten), on_progress)
+        return importer.run(file, How(user, fallback_user, kind, skip_bad, return_forgotten, secret), on_progress)
 
     def export(
         self,

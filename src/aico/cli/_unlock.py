@@ -102,6 +102,17 @@ def confirmed(question: str) -> bool:
     return click.confirm(question, default=False, err=True)
 
 
+def secret_in(file: Path) -> str:
+    """The passphrase or key that a file holds. Raises InvalidInput."""
+    try:
+        return file.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise InvalidInput(
+            f"the passphrase's file cannot be read: {type(exc).__name__}; nothing was changed",
+            hint="check its path and permissions",
+        ) from None
+
+
 def asked_twice() -> str:
     """A new passphrase, typed twice the same. Raises InvalidInput when that failed three times."""
     for _ in range(TRIES):

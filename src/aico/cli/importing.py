@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,28 +10,54 @@ import click
 from aico.cli._options import Call, common, writing_user_option
 from aico.cli._progress import byte_progress, count_progress
 from aico.cli._show import answer, number_of, printable, say
-from aico.cli._unlock import FIRST_USER, chosen_user, opened
-from aico.errors import InvalidInput, ModelUnavailable
+from aico.cli._unlock import FIRST_USER, ask_hidden, at_terminal, chosen_user, opened, secret_in
+from aico.errors import InvalidInput, KeyslotMissing, ModelUnavailable
 
 if TYPE_CHECKING:
     from aico.portability.report import ImportReport
     from aico.vault import Vault
 
 BAD_SHOWN = 10
-FORMATS = ("chatgpt", "claude", "jsonl", "aico")
-_CALLED = {"chatgpt": "ChatGPT's export", "claude": "Claude's export", "jsonl": "JSON Lines", "aico": "an aico export"}
+UPSTREAM = "aico-upstream"
+FORMATS = ("chatgpt", "claude", "jsonl", "aico", UPSTREAM)
+_CALLED = {
+    "chatgpt": "ChatGPT's export",
+    "claude": "Claude's export",
+    "jsonl": "JSON Lines",
+    "aico": "an aico export",
+    UPSTREAM: "an AICO installation",
+}
 
 
 @click.command("import")
 @click.argument("file")
-@click.option("--from", "kind", type=click.Choice(FORMATS), help="What the file is, where its content does not tell.")
+@click.option(
+    "--from",
+    "kind",
+    type=click.Choice(FORMATS),
+    help="What it is, where its content does not tell; aico-upstream takes an AICO installation's data folder.",
+)
+@click.option(
+    "--old-key-file",
+    type=click.Path(path_type=Path),
+    envvar="AICO_UPSTREAM_KEY_FILE",
+    help="For aico-upstream: read that installation's master password or key from this file. Asked for otherwise.",
+)
 @click.option("--skip-bad", is_flag=True, help="Leave out what cannot be taken, and report it.")
 @click.option("--return-forgotten", is_flag=True, help="Record again what was forgotten.")
 @click.option("--no-wait", is_flag=True, help="Leave it for later to find by meaning what was brought in.")
 @writing_user_option
 @common
 def import_(
-    call: Call, *, file: str, kind: Any, skip_bad: bool, return_forgotten: bool, no_wait: bool, user: str | None
+    call: Call,
+    *,
+    file: str,
+    kind: Any,
+    old_key_file: Path | None,
+    skip_bad: bool,
+    return_forgotten: bool,
+    no_wait: bool,
+    user: str | None,
 ) -> None:
     """Bring in chats: ChatGPT's or Claude's export, JSON Lines, or our own export.
 
@@ -43,9 +70,13 @@ def import_(
 
     All of it is found by its words at once. To be found by its meaning it is read by the chosen model, which takes some
     minutes for every ten thousand messages; Ctrl-C leaves that for later, and so does --no-wait.
+
+    An AICO installation from before this vault is named with --from aico-upstream and its data folder as FILE. It stays
+    as it is; docs/how-to/from-upstream.md says what comes over.
     """
     with opened(call.home) as vault:
-        with byte_progress("reading") as on_progress:
+        old_secret = _old_secret(old_key_file) if kind == UPSTREAM else None
+        with count_progress("reading") if kind == UPSTREAM else byte_progress("reading") as on_progress:
             report = vault.import_(
                 sys.stdin.buffer if file == "-" else file,
                 user,
@@ -53,6 +84,7 @@ def import_(
                 kind=kind,
                 skip_bad=skip_bad,
                 return_forgotten=return_forgotten,
+                old_secret=old_secret,
                 on_progress=on_progress,
             )
         if not call.as_json:
@@ -60,6 +92,17 @@ def import_(
         pending = _embed(vault, wait=not no_wait)
         document = {**_document(report), "model": vault.embeddings.model, "pending": pending}
     answer(document, lambda: _show_pending(document), as_json=call.as_json)
+
+
+def _old_secret(file: Path | None) -> str:
+    if file is not None:
+        return secret_in(file)
+    if not at_terminal():
+        raise KeyslotMissing(
+            "the old installation's master password or key is needed and nobody can be asked; nothing was imported",
+            hint="name a file that holds it, with --old-key-file",
+        )
+    return ask_hidden("Master password or master key of the old installation: ")
 
 
 def _embed(vault: "Vault", *, wait: bool) -> int:

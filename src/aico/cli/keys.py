@@ -10,7 +10,7 @@ import click
 from aico.cli._options import Call, common
 from aico.cli._progress import stage_progress
 from aico.cli._show import answer, console, number_of, say, show_phrase
-from aico.cli._unlock import ask_hidden, asked_twice, at_terminal, confirmed, opened
+from aico.cli._unlock import ask_hidden, asked_twice, at_terminal, confirmed, opened, secret_in
 from aico.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def change_passphrase(call: Call, *, old_passphrase_file: Path | None, new_passp
     A copy of vault.json from before, in a backup say, still opens with the old one.
     """
     with opened(call.home) as vault:
-        old = _read(old_passphrase_file) if old_passphrase_file else _asked("Old passphrase: ")
+        old = secret_in(old_passphrase_file) if old_passphrase_file else _asked("Old passphrase: ")
         vault.keys.change_passphrase(old, _new_passphrase(new_passphrase_file))
         _answer_with_slots(vault, call, lambda: say("The new passphrase opens the vault, the old one no longer."))
 
@@ -145,9 +145,9 @@ def _for_rotation(
     if vault.keys.rotation_unfinished():
         return [], []
     if file is not None:
-        return _read(file).splitlines(), leaving
+        return secret_in(file).splitlines(), leaving
     if (usual := passphrase_file()) is not None:
-        return [_read(usual)], leaving
+        return [secret_in(usual)], leaving
     if not at_terminal():
         _nobody_to_ask("--secrets-file")
     slots = [slot for slot in vault.keys.list_slots() if slot.kind != "keyring" and slot.id not in leaving]
@@ -199,7 +199,7 @@ def _answer_with_slots(vault: "Vault", call: Call, tell: Callable[[], object], *
 
 
 def _new_passphrase(file: Path | None) -> str:
-    return _read(file) if file else asked_twice() if at_terminal() else _nobody_to_ask("--new-passphrase-file")
+    return secret_in(file) if file else asked_twice() if at_terminal() else _nobody_to_ask("--new-passphrase-file")
 
 
 def _asked(prompt: str) -> str:
@@ -208,13 +208,3 @@ def _asked(prompt: str) -> str:
 
 def _nobody_to_ask(option: str) -> str:
     raise InvalidInput("there is no terminal to ask at; nothing was changed", hint=f"use {option}")
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise InvalidInput(
-            f"the passphrase's file cannot be read: {type(exc).__name__}; nothing was changed",
-            hint="check its path and permissions",
-        ) from None

@@ -73,6 +73,10 @@ class NaturalIds:
         """A value of another framework, by its namespace as it is kept and its key."""
         return self._id(b"items", (user_id, namespace, same_name(key)))
 
+    def brought(self, user_id: bytes, kind: str, source_id: str) -> bytes:
+        """A row of one person that another product had under an id of its own."""
+        return self._id(b"brought", (user_id, kind, source_id))
+
     def passage(self, message_id: bytes, start: int) -> bytes:
         """A part of a message too long for an embedding model, by where it begins."""
         return self._id(b"passages", (message_id, start))

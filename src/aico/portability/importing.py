@@ -17,8 +17,10 @@ from aico.portability.jsonl import import_jsonl
 from aico.portability.report import ImportReport
 from aico.portability.restore import NamingKeys, import_export
 from aico.portability.source import kind_of, opened_source, with_head
+from aico.portability.upstream import UpstreamImport
+from aico.security.keys import Passphrase
 
-Kind = Literal["chatgpt", "claude", "jsonl", "aico"]
+Kind = Literal["chatgpt", "claude", "jsonl", "aico", "aico-upstream"]
 Progress = Callable[[int, int | None], object]
 CHATS: dict[str, Format] = {"chatgpt": chatgpt.decode_chat, "claude": claude.decode_chat}
 
@@ -28,7 +30,7 @@ class How:
     """What a caller wishes of an import.
 
     `user` is whose memory it becomes; None for whom an aico export names, and `fallback_user` where no file names
-    anybody. `kind` forces what the input is taken for.
+    anybody. `kind` forces what the input is taken for. `old_secret` opens an upstream installation.
     """
 
     user: str | None = None
@@ -36,6 +38,7 @@ class How:
     kind: Kind | None = None
     skip_bad: bool = False
     return_forgotten: bool = False
+    old_secret: Passphrase | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,8 @@ class Importer:
         `on_progress` gets the bytes read and the bytes there are (None for a pipe). Raises NotFound, BadRecord,
         InvalidInput or as `record`; what was read before is imported, and importing again adds only the rest.
         """
+        if how.kind == "aico-upstream":
+            return self._upstream(place, how, on_progress)
         with opened_source(place) as source:
             report, before = ImportReport(left_out=source.left_out), 0
 
@@ -67,6 +72,26 @@ class Importer:
                     self._read(opened, part.name, how, report, tell)
                 before += part.size_bytes or 0
             tell(0)
+        return report
+
+    def _upstream(self, place: Path | str | BinaryIO, how: How, on_progress: Progress | None) -> ImportReport:
+        if not isinstance(place, str | Path):
+            raise InvalidInput("an AICO installation is a folder; nothing was imported", hint="give its data folder")
+        if how.old_secret is None:
+            raise InvalidInput("the old installation's master password or key was not given; nothing was imported")
+        report = ImportReport(format="aico-upstream")
+        UpstreamImport(
+            self.connection,
+            self.memory,
+            self.users,
+            self.conversations,
+            self.natural_ids,
+            report,
+            user=how.user,
+            skip_bad=how.skip_bad,
+            return_forgotten=how.return_forgotten,
+            on_progress=None if on_progress is None else lambda done: on_progress(done, None),
+        ).run(Path(place), how.old_secret)
         return report
 
     def _read(self, opened: BinaryIO, name: str, how: How, report: ImportReport, tell: Callable[[int], object]) -> None:

@@ -40,7 +40,7 @@ class ImportReport:
     left_out: Counter[str] = field(default_factory=Counter)
     """What is in the input and was not taken, by kind, such as "images" or "messages of other branches"."""
     format: str = "jsonl"
-    """What the input was taken for: "chatgpt", "claude", "jsonl" or "aico"."""
+    """What the input was taken for: "chatgpt", "claude", "jsonl", "aico" or "aico-upstream"."""
     conversations: int = 0
     """Conversations read from a product's export."""
     by_kind: Counter[str] = field(default_factory=Counter)

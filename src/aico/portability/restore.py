@@ -5,7 +5,7 @@ and what was forgotten stays forgotten. In a vault with another naming key, and 
 that somebody named get the ids they would have had there, and references to them follow.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
@@ -77,7 +77,7 @@ def import_export(
     """
     header = read_header(file.readline(LINE_MAX_BYTES))
     naming_keys.adopt(NaturalKey(bytes.fromhex(header.naming_key)))
-    restoring = _Restoring(
+    restoring = Restoring(
         connection,
         users,
         natural_ids,
@@ -126,8 +126,8 @@ def _lines(
 
 
 @dataclass
-class _Restoring:
-    """One run: which user it is for, and which ids became others."""
+class Restoring:
+    """One run: which user it is for, and which ids became others. `unit` is what the input is counted in."""
 
     connection: LibSQLConnection
     users: UserService
@@ -137,6 +137,8 @@ class _Restoring:
     report: ImportReport
     skip_bad: bool
     return_forgotten: bool
+    kinds: Sequence[Kind] = KINDS
+    unit: str = "line"
     user_id: bytes = b""
     same_ids: bool = False
     renamed: dict[bytes, bytes] = field(default_factory=dict)
@@ -144,7 +146,7 @@ class _Restoring:
     promised: int | None = None
 
     def __post_init__(self) -> None:
-        self.tables = {kind.name: Table(kind, self.connection) for kind in KINDS}
+        self.tables = {kind.name: Table(kind, self.connection) for kind in self.kinds}
 
     def run(self, batch: list[tuple[int, Record]]) -> None:
         """Restore some lines in one transaction; a bad one ends it, those before it are kept."""
@@ -155,7 +157,7 @@ class _Restoring:
                 try:
                     self._restore(record)
                 except InvalidInput as exc:
-                    problem = BadRecord(number, exc.field, str(exc))
+                    problem = BadRecord(number, exc.field, str(exc), unit=self.unit)
                     if not self.skip_bad:
                         refused = problem
                         break

@@ -40,12 +40,12 @@ def store_note(entry: str, text: str) -> None:
         raise _unavailable(f"it refused: {type(exc).__name__}") from exc
 
 
-def find_note(entry: str) -> str | None:
+def find_note(entry: str, *, service: str = SERVICE) -> str | None:
     """The text under the name `entry`, None if there is none. Raises KeyringUnavailable."""
     from keyring.errors import KeyringError
 
     try:
-        return _backend().get_password(SERVICE, entry)
+        return _backend().get_password(service, entry)
     except KeyringError as exc:
         raise _unavailable(f"it refused: {type(exc).__name__}") from exc
 
