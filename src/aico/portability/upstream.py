@@ -7,6 +7,7 @@ unrelated ids in two stores, and in one of them again each night. All else keeps
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -52,6 +53,8 @@ class UpstreamImport:
     """(person, upstream's id) of a message to its id here."""
     talks: dict[str, set[str]] = field(default_factory=dict)
     """The names of each person's conversations."""
+    cut: set[tuple[str, str]] = field(default_factory=set)
+    """(person, conversation) of those in which something was forgotten here."""
 
     def run(self, place: Path, secret: Passphrase) -> None:
         """Import the installation in `place`. Raises as `opened_installation`, BadRecord or as `record`."""
@@ -91,12 +94,14 @@ class UpstreamImport:
 
     def _record_messages(self, old: Installation) -> None:
         said: Counter[str] = Counter()
-        working = self._named(old.working_messages(), said, "message of its working memory", once=False)
-        semantic = self._named(old.semantic_messages(), said, "message of its vector store", once=True)
-        for batch in (working, semantic):
-            while some := list(islice(batch, BATCH)):
-                for uuid in dict.fromkeys(message.user for message, _ in some):
-                    self._record(uuid, [pair for pair in some if pair[0].user == uuid])
+        with closing(old.working_messages()) as working:
+            self._record_all(self._named(working, said, "message of its working memory", once=False))
+        self._record_all(self._named(old.semantic_messages(), said, "message of its vector store", once=True))
+
+    def _record_all(self, messages: Iterator[tuple[OldMessage, Message]]) -> None:
+        while some := list(islice(messages, BATCH)):
+            for uuid in dict.fromkeys(message.user for message, _ in some):
+                self._record(uuid, [pair for pair in some if pair[0].user == uuid])
 
     def _named(
         self, found: Iterable[OldMessage | None], said: Counter[str], unit: str, *, once: bool
@@ -136,6 +141,8 @@ class UpstreamImport:
             if old.id:
                 self.messages[uuid, old.id] = one.id
             self.talks.setdefault(uuid, set()).add(old.conversation)
+            if one.outcome is Outcome.FORGOTTEN:
+                self.cut.add((uuid, old.conversation))
             self.report.added += one.outcome is Outcome.ADDED
             self.report.by_kind["message"] += one.outcome is Outcome.ADDED
             self.report.repeated += one.outcome is Outcome.REPEATED
@@ -182,6 +189,9 @@ class UpstreamImport:
         for table in FEEDBACK_TABLES:
             for number, row in self._rows(old, table, tables, uuid, "user_uuid"):
                 conversation = str(row.get("conversation_id") or "")
+                if (uuid, conversation) in self.cut and message(str(row.get("message_id") or "")) is None:
+                    self.report.forgotten += 1  # it may be about what was forgotten: upstream can no longer tell
+                    continue
                 known = conversation in self.talks.get(uuid, ())
                 there = self.conversations.conversation_id(user_id, conversation) if known else None
                 yield number, feedback_record(row, new_id, message, there)

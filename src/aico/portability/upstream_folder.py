@@ -4,8 +4,8 @@ The data folder holds `data/aico.db` with its salt, `data/memory/working` (LMDB)
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -46,11 +46,12 @@ class Installation:
     folder: Path = field(repr=False)
     database: ForeignDatabase
 
-    def working_messages(self) -> Iterator[OldMessage | None]:
+    def working_messages(self) -> Generator[OldMessage | None, None, None]:
         """Those of the last 30 days, each once, a conversation's in order; None for an entry that cannot be read."""
         if (self.folder / WORKING / "data.mdb").is_file():
-            for value in foreign_values(self.folder / WORKING, WORKING_DATABASE):
-                yield _working_message(value)
+            with closing(foreign_values(self.folder / WORKING, WORKING_DATABASE)) as values:
+                for value in values:
+                    yield _working_message(value)
 
     def semantic_messages(self) -> Iterator[OldMessage]:
         """All that ever went into the vector store, some of them several times."""

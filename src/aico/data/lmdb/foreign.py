@@ -1,6 +1,6 @@
 """Reads what another program keeps in an LMDB folder, without a lock and without writing a byte."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import lmdb
@@ -10,10 +10,10 @@ from aico.errors import StorageError
 DATABASES_MAX = 32
 
 
-def foreign_values(folder: Path, database: str) -> Iterator[bytes]:
+def foreign_values(folder: Path, database: str) -> Generator[bytes, None, None]:
     """The values of one named database in the order of their keys; none where there is no such database.
 
-    The program must not write meanwhile. Raises StorageError.
+    The program must not write meanwhile. Close what this returns: LMDB opens a folder once in a process. Raises StorageError.
     """
     try:
         with lmdb.open(str(folder), readonly=True, lock=False, create=False, max_dbs=DATABASES_MAX) as opened:
