@@ -216,7 +216,7 @@ class UpstreamImport:
             self.report.left_out[STRANGERS] += strangers
         removed = sum(not row.get("is_active") for row in old.database.rows("users"))
         self.report.left_out["people who were removed there"] += removed
-        self.report.left_out = +self.report.left_out
+        self.report.left_out, self.report.by_kind = +self.report.left_out, +self.report.by_kind
 
     def _refuse(self, bad: BadRecord) -> None:
         if not self.skip_bad:
