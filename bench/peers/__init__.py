@@ -254,7 +254,7 @@ def _quality(pythons: Mapping[str, Path], folder: Path, data: Path) -> dict[str,
     items = {
         told.user: [
             {
-                "id": message.source_id,
+                "id": f"{told.user}/{message.source_id}",  # some systems know one id once, whoever it is of
                 "text": f"{message.speaker}: {message.text}" if message.speaker else message.text,
                 "role": message.role,
                 "speaker": message.speaker,
@@ -293,7 +293,8 @@ def _quality(pythons: Mapping[str, Path], folder: Path, data: Path) -> dict[str,
                 for question in told.questions:
                     if question.category != ADVERSARIAL:
                         ids = set(peer.tell("search", user=told.user, question=question.text, limit=DEPTH)["ids"])
-                        ranks[peer.name].append((bool(ids & question.evidence), question.evidence <= ids))
+                        evidence = {f"{told.user}/{turn}" for turn in question.evidence}
+                        ranks[peer.name].append((bool(ids & evidence), evidence <= ids))
             peer.tell("close")
     return {
         name: {
