@@ -96,6 +96,11 @@ def _any_conversation(filled: Filled, draw: random.Random) -> str:
     return _conversation(draw.randrange(filled.messages))
 
 
+def _active_conversation(filled: Filled, draw: random.Random) -> str:
+    """One of the last hundred, as many as the small vault has: the hot tier keeps those somebody has asked for."""
+    return _conversation(filled.messages - 1 - draw.randrange(min(filled.messages, 100 * CONVERSATION_MESSAGES)))
+
+
 def _category(number: int) -> str:
     return f"category {number % CATEGORIES}"
 
@@ -118,7 +123,7 @@ def _any_log(filled: Filled, draw: random.Random) -> datetime:
 
 
 QUESTIONS = (
-    Question("last 20 messages", lambda v, f, d: v.memory.recent(USER, _any_conversation(f, d), limit=20)),
+    Question("last 20 messages", lambda v, f, d: v.memory.recent(USER, _active_conversation(f, d), limit=20)),
     Question("a page of a conversation", lambda v, f, d: v.conversations.messages(USER, _any_conversation(f, d), limit=50)),
     Question("one conversation", lambda v, f, d: v.conversations.get(USER, _any_conversation(f, d))),
     Question("ten conversations", lambda v, f, d: v.conversations.list(USER, limit=10)),

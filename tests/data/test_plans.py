@@ -34,3 +34,16 @@ def test_many_ids_are_looked_up_and_not_sought_among_all_that_the_person_has(nam
         for sql, values in by_id:
             plan = [row["detail"] for row in vault.connection.fetch_all(f"EXPLAIN QUERY PLAN {sql}", values)]
             assert not [line for line in plan if line.endswith(OF_ALL) or line.startswith("SCAN m")], sql
+
+
+def test_a_page_of_the_album_takes_its_messages_by_place_and_not_by_id():
+    """Ids lie all over their index; the messages of a day lie side by side."""
+    with temporary_vault() as vault:
+        for number in range(MANY):
+            vault.memory.record("mia", f"tram {number}", conversation="c")
+        with noted_statements() as noted:
+            vault.album.messages("mia", limit=MANY)
+        [(sql, values)] = [(sql, values) for sql, values in noted if "FROM messages m" in sql]
+        plan = [row["detail"] for row in vault.connection.fetch_all(f"EXPLAIN QUERY PLAN {sql}", values)]
+        assert "SEARCH m USING INTEGER PRIMARY KEY (rowid=?)" in plan
+        assert not [line for line in plan if line.startswith("SCAN m") or "(id=?)" in line and " m " in line]
