@@ -110,6 +110,11 @@ def _tag(number: int) -> str:
     return f"tag {number // 1_000}"
 
 
+def _month(number: int) -> str:
+    """Of thirty days of messages some ninety have the same tag."""
+    return f"month {number // 90_000}"
+
+
 def _logged(number: int) -> datetime:
     return START + timedelta(seconds=number)
 
@@ -132,6 +137,8 @@ QUESTIONS = (
     Question("a fact by its id", lambda v, f, d: v.facts.get(USER, d.choice(f.fact_ids))),
     Question("a page of the album", lambda v, f, d: v.album.messages(USER, limit=50)),
     Question("a day of the album", lambda v, f, d: v.album.messages(USER, since=(at := _any_day(f, d)), until=at + DAY)),
+    Question("a tag of the album", lambda v, f, d: v.album.messages(USER, tag=_month(d.randrange(f.messages)), limit=50)),
+    Question("a conversation of the album", lambda v, f, d: v.album.messages(USER, conversation=_any_conversation(f, d))),
     Question("last 50 facts", lambda v, f, d: v.facts.list(USER, limit=50)),
     Question("ten facts of a category", lambda v, f, d: v.facts.list(USER, category=_category(d.randrange(f.facts)), limit=10)),
     Question("ten facts with a tag", lambda v, f, d: v.facts.list(USER, tag=_tag(d.randrange(f.facts)), limit=10)),
@@ -275,6 +282,9 @@ def _fill(filled: Filled, kind: str, up_to: int, add: Callable[[range], object])
 def _add_messages(vault: aico.Vault, filled: Filled, numbers: range) -> None:
     ids = vault.memory.record_many(USER, [_message(number) for number in numbers])
     filled.message_ids += ids[::97]
+    with vault.connection.transaction():
+        for number, message in list(zip(numbers, ids, strict=True))[::1_000]:
+            vault.album.tag(USER, message, _month(number))
 
 
 def _add_facts(vault: aico.Vault, filled: Filled, numbers: Iterable[int], draw: random.Random) -> None:

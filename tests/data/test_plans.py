@@ -46,4 +46,25 @@ def test_a_page_of_the_album_takes_its_messages_by_place_and_not_by_id():
         [(sql, values)] = [(sql, values) for sql, values in noted if "FROM messages m" in sql]
         plan = [row["detail"] for row in vault.connection.fetch_all(f"EXPLAIN QUERY PLAN {sql}", values)]
         assert "SEARCH m USING INTEGER PRIMARY KEY (rowid=?)" in plan
-        assert not [line for line in plan if line.startswith("SCAN m") or "(id=?)" in line and " m " in line]
+        assert not [line for line in plan if line.startswith("SCAN m") or ("(id=?)" in line and " m " in line)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "index"),
+    [
+        ({"tag": "kept"}, "sqlite_autoindex_messages_1 (id=?)"),
+        ({"favourite": True}, "sqlite_autoindex_messages_1 (id=?)"),
+        ({"noted": True, "conversation": "c"}, "sqlite_autoindex_messages_1 (id=?)"),
+        ({"conversation": "c"}, "messages_in_order (conversation_id=?"),
+        ({"favourite": False}, "messages_of_user (user_id=? AND at>? AND at<?)"),
+    ],
+    ids=str,
+)
+def test_a_filter_of_the_album_is_looked_up_by_what_few_messages_have(asked, index):
+    with temporary_vault() as vault:
+        vault.album.tag("mia", vault.memory.record("mia", "tram", conversation="c"), "kept")
+        with noted_statements() as noted:
+            vault.album.messages("mia", **asked)
+        [(sql, values)] = [(sql, values) for sql, values in noted if "m.row_id IN" in sql]
+        plan = [row["detail"] for row in vault.connection.fetch_all(f"EXPLAIN QUERY PLAN {sql}", values)]
+        assert [line for line in plan if line.startswith("SEARCH m USING") and index in line], plan

@@ -109,9 +109,14 @@ class Album(Marking):
         limit, offset = checked_page(limit, offset)
         if user_id is None:
             return []
-        clauses: list[tuple[str, list[Value]]] = [("m.user_id = ? AND m.at >= ? AND m.at < ?", [user_id, first, last])]
+        marked_ones = bool(favourite or noted or tag is not None)
+        owner = (
+            "+m.user_id" if marked_ones or conversation is not None else "m.user_id"
+        )  # looked for among few, by these
+        at, place = ("+m.at", "+m.conversation_id") if marked_ones else ("m.at", "m.conversation_id")
+        clauses: list[tuple[str, list[Value]]] = [(f"{owner} = ? AND {at} >= ? AND {at} < ?", [user_id, first, last])]
         if conversation is not None:
-            clauses.append(("m.conversation_id = ?", [self._conversations.conversation_id(user_id, conversation)]))
+            clauses.append((f"{place} = ?", [self._conversations.conversation_id(user_id, conversation)]))
         for chosen, marked in ((favourite, FAVOURITES), (noted, NOTED)):
             if chosen is not None:
                 clauses.append((f"m.id {'IN' if chosen else 'NOT IN'} ({marked})", [user_id]))
