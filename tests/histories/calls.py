@@ -512,7 +512,8 @@ def export(model: Model, name: str, person: Person, dice: random.Random) -> Call
     def call(vault: aico.Vault) -> None:
         file = vault.folder.parent / f"{name}.jsonl"
         written = file.with_suffix(".new")
-        written.unlink(missing_ok=True)
+        for left in (written, written.with_suffix(".new.part")):  # by an export that was killed
+            left.unlink(missing_ok=True)
         vault.export(written, name)
         os.replace(written, file)
 
