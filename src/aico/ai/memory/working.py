@@ -9,7 +9,7 @@ what may concern any of them (a changed or deleted row, a truth that was put bac
 """
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -43,7 +43,8 @@ SETTLE_S = 0.02
 """How long after a commit it is taken in, with all that came meanwhile: nobody who writes waits for it, and a reader
 reads on by itself."""
 _TRIES = 4
-_MARK = b"mark"
+_MARK = ("mark",)
+"""Named like all else: under other keys there is no mark, and what was named by the older ones is not used."""
 
 
 class _Turn(msgspec.Struct, array_like=True, frozen=True):
@@ -66,6 +67,12 @@ class _Page(msgspec.Struct, array_like=True, frozen=True):
     """Whether its first turn is the conversation's first."""
     closed: bool
     """Whether another page follows; an entry whose newest page is closed has lost its end."""
+    conversation: str
+    turns: list[_Turn]
+
+
+class _LastTurns(NamedTuple):
+    prefix: bytes
     conversation: str
     turns: list[_Turn]
 
@@ -141,18 +148,18 @@ class WorkingMemoryStore:
         """
         if self._connection.in_transaction:  # it sees what it has not committed
             return self._conversations.recent(user_id, conversation, limit=limit)
-        prefix = self._store.prefix((user_id, self._conversations.conversation_id(user_id, conversation)))
+        place = (user_id, self._conversations.conversation_id(user_id, conversation))
         try:
-            mark, found = self._in_step(lambda found: _last_turns(found, prefix, limit))
+            mark, found = self._in_step(lambda found: _last_turns(found, found.prefix(place), limit))
         except StorageError:
             return self._conversations.recent(user_id, conversation, limit=limit)
         if found is not None:
-            self._store.touch(prefix)
-            return [_moment(turn, found[0]) for turn in found[1]]
+            self._store.touch(found.prefix)
+            return [_moment(turn, found.conversation) for turn in found.turns]
         moments = self._conversations.recent(user_id, conversation, limit=max(limit, WARMED_TURNS))
         if mark is not None and moments:
             whole = len(moments) < max(limit, WARMED_TURNS)
-            self._warm(prefix, moments, mark, whole=whole, ttl_s=ttl_s)
+            self._warm(place, moments, mark, whole=whole, ttl_s=ttl_s)
         return moments[-limit:]
 
     def context(self, place: Place, assemble: Callable[[], Assembled | None]) -> Assembled | None:
@@ -162,18 +169,20 @@ class WorkingMemoryStore:
         """
         if self._connection.in_transaction:
             return assemble()
-        key = self._store.key(("context", *place))
+        place = ("context", *place)
         try:
-            mark, kept = self._in_step(lambda found: _kept_context(found.get(CONTEXTS, key)))
+            mark, found = self._in_step(lambda found: _context_at(found, found.key(place)))
         except StorageError:
             return assemble()
-        if kept is not None and kept.mark == mark:
-            self._store.touch(key[:PREFIX_BYTES])
+        if found is not None and (kept := found[1]).mark == mark:
+            self._store.touch(found[0])
             return Assembled(kept.value, kept.ids, 0)
         fresh = assemble()
         if fresh is not None and mark is not None and fresh.ttl_s > 0:
             value = _encode(_KeptContext(mark, fresh.ids, fresh.value))
-            self._keep(mark, lambda found: found.put(CONTEXTS, key, value, ttl_s=min(fresh.ttl_s, self._ttl_s)))
+            self._keep(
+                mark, lambda found: found.put(CONTEXTS, found.key(place), value, ttl_s=min(fresh.ttl_s, self._ttl_s))
+            )
         return fresh
 
     def follow(self) -> None:
@@ -227,7 +236,7 @@ class WorkingMemoryStore:
         wanted = set(ids)
 
         def work(found: SealedTransaction) -> bool:
-            pages = (_page(value) for key, value in found.values(MESSAGES) if key != _MARK)
+            pages = (_page(value) for _, value in _pages(found))
             contexts = (_kept_context(value) for _, value in found.values(CONTEXTS))
             return any(turn.id in wanted for page in pages if page is not None for turn in page.turns) or any(
                 not wanted.isdisjoint(kept.ids) for kept in contexts if kept is not None
@@ -262,7 +271,8 @@ class WorkingMemoryStore:
             raise NotFound("the hot tier has no such table; nothing was read", hint=f"there are: {', '.join(TABLES)}")
 
         def work(found: SealedTransaction) -> list[tuple[bytes, bytes]]:
-            return list(islice(((key, value) for key, value in found.values(table) if key != _MARK), limit))
+            values = _pages(found) if table == MESSAGES else found.values(table)
+            return list(islice(values, limit))
 
         return [(key.hex(), _shown(table, value)) for key, value in self._store.read(work)]
 
@@ -280,13 +290,13 @@ class WorkingMemoryStore:
             value = _encode(dict(state))
         except (TypeError, ValueError, OverflowError) as exc:
             raise InvalidInput(f"this state cannot be kept: {type(exc).__name__}; nothing was written") from None
-        key = self._store.key((user_id, session))
-        self._store.write(lambda found: found.put(STATE, key, value, ttl_s=self._ttl(ttl_s)))
+        place = (user_id, session)
+        self._store.write(lambda found: found.put(STATE, found.key(place), value, ttl_s=self._ttl(ttl_s)))
 
     def find_state(self, user_id: bytes, session: str) -> dict[str, object] | None:
         """What `set_state` kept, None if it is gone. Raises StorageError."""
-        key = self._store.key((user_id, session))
-        value = self._store.read(lambda found: found.get(STATE, key))
+        place = (user_id, session)
+        value = self._store.read(lambda found: found.get(STATE, found.key(place)))
         return None if value is None else msgspec.msgpack.decode(value, type=dict[str, object])
 
     # Answering
@@ -299,11 +309,12 @@ class WorkingMemoryStore:
                 return mark, value
         return None, None
 
-    def _warm(self, prefix: bytes, moments: Sequence[Moment], mark: _Mark, *, whole: bool, ttl_s: float | None) -> None:
+    def _warm(self, place: Place, moments: Sequence[Moment], mark: _Mark, *, whole: bool, ttl_s: float | None) -> None:
         kept = moments[-(PAGES_KEPT - 1) * PAGE_TURNS :]
         pages = _paged(kept, begins=whole and len(kept) == len(moments))
 
         def put(found: SealedTransaction) -> None:
+            prefix = found.prefix(place)
             _drop_entry(found, prefix)
             for number, page in enumerate(pages, start=1):
                 _put_page(found, prefix, number, page, self._ttl(ttl_s))
@@ -360,7 +371,7 @@ class WorkingMemoryStore:
                 return
             for change in changes:
                 if change["user_id"] is not None:
-                    prefix = self._store.prefix((change["user_id"], change["conversation_id"]))
+                    prefix = found.prefix((change["user_id"], change["conversation_id"]))
                     _append(found, prefix, change, self._ttl_s)
             _put_mark(found, _mark_at(changes[-1]))
 
@@ -405,8 +416,8 @@ def _put_page(found: SealedTransaction, prefix: bytes, number: int, page: _Page,
     found.put(MESSAGES, _page_key(prefix, number), value, ttl_s=ttl_s)
 
 
-def _last_turns(found: SealedTransaction, prefix: bytes, limit: int) -> tuple[str, list[_Turn]] | None:
-    """The conversation's name and its last turns, None where they do not all lie here."""
+def _last_turns(found: SealedTransaction, prefix: bytes, limit: int) -> _LastTurns | None:
+    """The last turns of a conversation, None where they do not all lie here."""
     turns: list[_Turn] = []
     expected: int | None = None
     for number, value in found.newest_first(MESSAGES, prefix):
@@ -416,7 +427,7 @@ def _last_turns(found: SealedTransaction, prefix: bytes, limit: int) -> tuple[st
             return None
         turns = page.turns + turns
         if len(turns) >= limit or page.begins:
-            return page.conversation, turns[-limit:]
+            return _LastTurns(prefix, page.conversation, turns[-limit:])
         expected = number - 1
     return None
 
@@ -432,6 +443,11 @@ def _paged(moments: Sequence[Moment], *, begins: bool) -> list[_Page]:
     ]
     last = pages.pop()
     return [*pages, _Page(last.begins, False, last.conversation, last.turns)]
+
+
+def _pages(found: SealedTransaction) -> Iterator[tuple[bytes, bytes]]:
+    mark = found.key(_MARK)
+    return ((key, value) for key, value in found.values(MESSAGES) if key != mark)
 
 
 def _drop_entry(found: SealedTransaction, prefix: bytes) -> None:
@@ -457,6 +473,11 @@ def _kept_context(value: bytes | None) -> _KeptContext | None:
         return None
 
 
+def _context_at(found: SealedTransaction, key: bytes) -> tuple[bytes, _KeptContext] | None:
+    kept = _kept_context(found.get(CONTEXTS, key))
+    return None if kept is None else (key[:PREFIX_BYTES], kept)
+
+
 def _shown(table: str, value: bytes) -> object:
     """An entry for people, without what only we need."""
     if table == MESSAGES:
@@ -470,7 +491,7 @@ def _shown(table: str, value: bytes) -> object:
 
 
 def _mark_of(found: SealedTransaction) -> _Mark | None:
-    value = found.get(MESSAGES, _MARK)
+    value = found.get(MESSAGES, found.key(_MARK))
     try:
         return None if value is None else _decode_mark(value)
     except msgspec.MsgspecError:
@@ -478,7 +499,7 @@ def _mark_of(found: SealedTransaction) -> _Mark | None:
 
 
 def _put_mark(found: SealedTransaction, mark: _Mark) -> None:
-    found.put(MESSAGES, _MARK, _encode(mark), ttl_s=FOR_EVER_S)
+    found.put(MESSAGES, found.key(_MARK), _encode(mark), ttl_s=FOR_EVER_S)
 
 
 def _mark_at(change: Row) -> _Mark:
