@@ -44,6 +44,9 @@ def open_vault(
     Raises NotFound (no vault and not `create`), WrongPassphrase, KeyslotMissing (nothing to unlock it with),
     Tampered or FormatTooNew (vault.json), OlderState (it was further once), UnlockError (the folder is somebody else's), StorageError or Busy.
     Whatever is raised, nothing was changed.
+
+    >>> with aico.open(folder / "mine", passphrase="correct horse battery staple") as mine:
+    ...     _ = mine.memory.record("mia", "I moved to Lisbon in May.", conversation="c1")
     """
     return Vault(*unlocked_folder(path, passphrase, create=create, settings=settings), accept_older=accept_older)
 
@@ -77,6 +80,12 @@ def restore_vault(
 
     It opens with any passphrase or recovery phrase that the vault had when the backup was made. Raises as
     `aico.backup.restore` and, for what unlocks it, as `open_vault`; nothing is left behind then.
+
+    >>> made = vault.backups.create(folder / "on another disk")
+    >>> _ = aico.restore(made.path, folder / "back", passphrase=passphrase)
+    >>> with aico.open(folder / "back", passphrase=passphrase) as back:
+    ...     back.facts.count("mia")
+    1
     """
     secret = given_secret(passphrase)
     place = vault_folder(path)
@@ -92,6 +101,11 @@ class Vault:
     `analytics` looks at it as a whole. `keys` are the ways to unlock it, `backups` its sealed copies, `items` what other
     frameworks keep, `tasks` what is done when it is due, `plugins` the tables that others bring. `extraction` asks a
     model for facts when it is called.
+
+    >>> with temporary_vault() as vault:
+    ...     _ = vault.memory.record("mia", "I moved to Lisbon in May.", conversation="c1")
+    ...     vault.memory.recall("mia", "when did I move?")[0].text
+    'I moved to Lisbon in May.'
     """
 
     def __init__(self, folder: Path, keys: LiveKeys, settings: Settings, *, accept_older: bool = False) -> None:
@@ -124,6 +138,10 @@ class Vault:
 
         For the given phrases of at least 8 bytes and for pieces of `samples` random memories. Raises InvalidInput if
         there is nothing to search for, StorageError if the search could not run.
+
+        >>> report = vault.audit(["I moved to Lisbon"])
+        >>> report.leaks, report.control_hits > 0
+        ((), True)
         """
         wanted = [*needles, *sampled_content(self.connection, samples)]
         return search_for_leaks([self.folder, *used_temporary_places()], wanted)
@@ -147,6 +165,12 @@ class Vault:
         in all. Raises NotFound, BadRecord, InvalidInput or as `record`; what was read before is kept, and importing
         again adds only the rest. "aico-upstream", which must be named, takes an upstream installation's data folder;
         `old_secret` is its master password or master key, and progress is in entries.
+
+        >>> _ = vault.export(folder / "mia.jsonl", "mia")
+        >>> with temporary_vault() as other:
+        ...     _ = other.import_(folder / "mia.jsonl")
+        ...     other.facts.get("mia", fact).text
+        'Mia lives in Lisbon'
         """
         secret = None if old_secret is None else Passphrase(old_secret)
         importer = Importer(
@@ -167,6 +191,10 @@ class Vault:
         `file` is a new file, readable by its owner alone, or an open binary file. `on_progress` gets the number of
         records written. The audit log says so before the first byte leaves. Raises NotFound for a user, InvalidInput
         if the file exists, DiskFull or StorageError.
+
+        >>> _ = vault.export(folder / "mia.md", "mia", format="markdown")
+        >>> "I moved to Lisbon in May." in (folder / "mia.md").read_text()
+        True
         """
         if format not in ("jsonl", "markdown"):
             raise InvalidInput('format is "jsonl" or "markdown"; nothing was written', field="format")
@@ -188,11 +216,19 @@ class Vault:
 
         From the first step on nothing new is recorded about them; if it is interrupted, call it again. What stays is
         named in docs/decisions/0021. Raises NotFound.
+
+        >>> _ = vault.erase_user("mia")
+        >>> vault.users.find_by_name("mia") is None
+        True
         """
         return erase_user(name, memory=self.memory, users=self.users, connection=self.connection)
 
     def status(self) -> Status:
-        """What the vault holds and how it is unlocked."""
+        """What the vault holds and how it is unlocked.
+
+        >>> vault.status().rows["messages"]
+        1
+        """
         return status_of(
             self.folder,
             vault_format=self.format,
@@ -204,7 +240,12 @@ class Vault:
         )
 
     def doctor(self) -> list[Finding]:
-        """Examine folder, keys, every page and the views. Takes time with the size of the vault."""
+        """Examine folder, keys, every page and the views. Takes time with the size of the vault.
+
+        >>> vault.views.wait()
+        >>> [finding.name for finding in vault.doctor() if finding.ok is False]
+        []
+        """
         return examine(
             self.folder,
             keyslots=self.keys.slots(),
@@ -221,7 +262,13 @@ class Vault:
         )
 
     def close(self) -> None:
-        """Give everything back, after the batch of vectors at hand. May be called twice."""
+        """Give everything back, after the batch of vectors at hand. May be called twice.
+
+        >>> vault.close()
+        >>> vault.facts.count("mia")
+        Traceback (most recent call last):
+        aico.errors.StorageError: ...
+        """
         self._closing.close()
 
     def __enter__(self) -> Self:

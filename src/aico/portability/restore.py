@@ -205,9 +205,12 @@ class Restoring:
         else:
             added = self.connection.execute(table.insert, table.parameters(row, self.user_id)).rowcount
             self.report.added += added
-            self.report.repeated += not added
             if added:
                 self.report.by_kind[table.kind.name] += 1
+            elif self._is_anothers(table.kind, row):
+                self.report.left_out["records under the id of another person's memory"] += 1
+            else:
+                self.report.repeated += 1
 
     def _settle_user(self, row: RowValues) -> None:
         """An export may claim any id: it is believed only where this vault gives that very id to the name it is for.
@@ -263,6 +266,11 @@ class Restoring:
             self.connection.fetch_one(f"SELECT 1 FROM {table} WHERE id = ?", (row["id"],))
             for table in ("messages", "facts")
         )
+
+    def _is_anothers(self, kind: Kind, row: RowValues) -> bool:
+        """Whether the id of a row that was not added is somebody else's. It is told apart from a repetition."""
+        sql = f"SELECT 1 FROM {kind.table} WHERE id = ? AND {kind.owner} <> ?"
+        return self.connection.fetch_one(sql, (row["id"], self.user_id)) is not None
 
     def _names_anothers(self, kind: Kind, row: RowValues) -> bool:
         """Whether the row hangs on what is somebody else's. Nobody would ever see it, and it would go with theirs."""

@@ -122,6 +122,10 @@ class WorkingMemoryStore:
     use it.
 
     No failure of the hot tier is the caller's: the truth answers then, and `trouble` says why.
+
+    >>> _ = vault.memory.record("mia", "Good morning.", conversation="today")
+    >>> [turn.text for turn in vault.memory.recent("mia", "today")]
+    ['Good morning.']
     """
 
     name = "hot tier"
@@ -248,13 +252,21 @@ class WorkingMemoryStore:
             return False  # nothing is open, and a file that does not open is deleted before it is used again
 
     def sweep(self, *, everything: bool = False) -> None:
-        """Delete a few of the entries that have expired, or all; nobody sees them since. Raises StorageError."""
+        """Delete a few of the entries that have expired, or all; nobody sees them since. Raises StorageError.
+
+        >>> vault.working.sweep(everything=True)
+        """
         self._store.sweep(everything=everything)
 
     # Looking at it
 
     def state(self) -> HotTierState:
-        """How full it is. Raises StorageError where it cannot be opened."""
+        """How full it is. Raises StorageError where it cannot be opened.
+
+        >>> _ = vault.memory.recent("mia", "move")
+        >>> vault.working.state().lag
+        0
+        """
 
         def work(found: SealedTransaction) -> dict[str, tuple[int, int]]:
             return {table: found.size(table) for table in TABLES}
@@ -266,6 +278,9 @@ class WorkingMemoryStore:
         """Some entries of a table as they are: the key in hex, and the content, **in the clear**.
 
         Raises NotFound for a table that is not there, StorageError.
+
+        >>> vault.working.dump("session_state", limit=10)
+        []
         """
         if table not in TABLES:
             raise NotFound("the hot tier has no such table; nothing was read", hint=f"there are: {', '.join(TABLES)}")
@@ -285,6 +300,10 @@ class WorkingMemoryStore:
         the hot tier lives: a full tier, a `forget` or a crash of the machine empties it.
 
         Raises InvalidInput for what JSON could not hold, DiskFull or StorageError; nothing is kept then.
+
+        >>> vault.working.set_state(bytes.fromhex(mia), "session 1", {"draft": "Dear Ana"}, ttl_s=3600)
+        >>> vault.working.find_state(bytes.fromhex(mia), "session 1")
+        {'draft': 'Dear Ana'}
         """
         try:
             value = _encode(dict(state))
@@ -294,7 +313,11 @@ class WorkingMemoryStore:
         self._store.write(lambda found: found.put(STATE, found.key(place), value, ttl_s=self._ttl(ttl_s)))
 
     def find_state(self, user_id: bytes, session: str) -> dict[str, object] | None:
-        """What `set_state` kept, None if it is gone. Raises StorageError."""
+        """What `set_state` kept, None if it is gone. Raises StorageError.
+
+        >>> vault.working.find_state(bytes.fromhex(mia), "no such session") is None
+        True
+        """
         place = (user_id, session)
         value = self._store.read(lambda found: found.get(STATE, found.key(place)))
         return None if value is None else msgspec.msgpack.decode(value, type=dict[str, object])
