@@ -342,7 +342,8 @@ class MemoryManager:
         content goes too (`aico.ai.memory.traces`). Facts drawn only from forgotten messages go with them, unless
         `keep_facts`: they lose their source then; a fact that a forgotten one had superseded stays superseded. Of the user,
         `everything` leaves the short name, under which what was forgotten stays forgotten. With `preview` nothing is removed and the receipt shows what would be.
-        Raises InvalidInput for no selector or contradicting ones, NotFound for a user or id that is not there.
+        Raises InvalidInput for no selector or contradicting ones, NotFound for a user or id that is not there;
+        ForgottenInPart where it is gone from the store and some view could not follow: forget the same again then.
 
         >>> receipt = vault.memory.forget("mia", about="Lisbon")
         >>> (len(receipt.messages), len(receipt.facts), receipt.verify())

@@ -125,9 +125,11 @@ class Segments:
         """Whether any vector of one of these memories is in it."""
         tags = [self._tag("memory", id_) for id_ in memories]
         for collection in self._all():
-            with _ours():
-                if tags and collection.get(where={"memory": {"$in": tags}}, limit=1, include=[])["ids"]:
-                    return True
+            for first in range(0, len(tags), _AT_ONCE):
+                where = {"memory": {"$in": tags[first : first + _AT_ONCE]}}
+                with _ours():
+                    if collection.get(where=where, limit=1, include=[])["ids"]:
+                        return True
         return False
 
     def near(
