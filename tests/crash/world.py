@@ -180,7 +180,7 @@ def live_until_killed(name: str) -> None:
         else:
             record(vault, range(number, number + 1))
         if number == first + ANCHORED:
-            vault._anchor._follow()
+            vault._store.anchor._follow()
         print((folder / LOG).stat().st_size, flush=True)
     os.kill(os.getpid(), 9)
 
