@@ -396,6 +396,7 @@ class Vault:
                 backups=self.backups,
                 audit_log=self.audit_log,
                 cost=settings.kdf,
+                segments=self.segments,
             )
             self.keys = VaultKeys(
                 keys,
