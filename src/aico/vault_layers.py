@@ -366,6 +366,7 @@ def _vault_keys(store: Store, derived: Derived, backups: Backups) -> VaultKeys:
         page_keys=store.page_keys,
         connection=store.connection,
         hot_tier=derived.hot_tier,
+        segments=derived.segments,
         backups=backups,
         audit_log=store.audit_log,
         cost=store.settings.kdf,

@@ -87,7 +87,7 @@ def test_the_hot_tier_is_read_from_the_bytes_alone(tmp_path):
     assert [turn[3] for turn in first[3] + second[3]] == [f"turn {number}" for number in range(10)]
     [(key, state)] = found["session_state"]
     assert key == decryptor.hot_tier_prefix(folder, PASSPHRASE, user, "s1") + bytes(8)
-    assert msgspec.msgpack.decode(state) == {"mood": "calm"}
+    assert msgspec.msgpack.decode(state) == ["s1", '{"mood":"calm"}']
 
 
 def test_another_secret_opens_nothing(vault):

@@ -4,8 +4,9 @@
     the mark: the last change of the truth that they reflect   ─┴─ written together, compared before each answer
     contexts, each with the mark it was assembled at           ─── used while that is the newest change
 
-An entry is the exact end of a conversation or it is not used. Whatever cannot be applied in place drops the entry, and
-what may concern any of them (a changed or deleted row, a truth that was put back) drops them all.
+An entry is the exact end of a conversation or it is not used. Whatever cannot be applied in place drops the entry; what
+may concern any of them drops them all: in place after a changed row, with the file and the state of sessions in it after a
+deleted one or another truth.
 """
 
 import threading
@@ -21,6 +22,7 @@ from aico.ai.memory.background import Background
 from aico.clock import from_us, to_us, utc_offset_minutes
 from aico.data.change_feed import ChangeFeed
 from aico.data.conversations import ConversationRepository, Moment
+from aico.data.json_values import checked_json_object
 from aico.data.libsql import LibSQLConnection, Row
 from aico.data.lmdb import FOR_EVER_S, PREFIX_BYTES, SEQUENCE_BYTES, SealedStore, SealedTransaction
 from aico.errors import InvalidInput, NotFound, StorageError
@@ -93,6 +95,12 @@ class _KeptContext(msgspec.Struct, array_like=True, frozen=True):
     value: bytes
 
 
+class _State(msgspec.Struct, array_like=True, frozen=True):
+    session: str
+    state: str
+    """JSON, as it was given."""
+
+
 class Assembled(NamedTuple):
     """A context as it is kept: its bytes, the ids of the memories in it, and how long it can hold at most."""
 
@@ -104,6 +112,7 @@ class Assembled(NamedTuple):
 _encode = msgspec.msgpack.Encoder().encode
 _decode_page = msgspec.msgpack.Decoder(_Page).decode
 _decode_context = msgspec.msgpack.Decoder(_KeptContext).decode
+_decode_state = msgspec.msgpack.Decoder(_State).decode
 _decode_mark = msgspec.msgpack.Decoder(_Mark).decode
 
 
@@ -299,28 +308,51 @@ class WorkingMemoryStore:
         """Keep what a session needs to go on, such as a draft or a mood, for `ttl_s` seconds and at most as long as
         the hot tier lives: a full tier, a `forget` or a crash of the machine empties it.
 
-        Raises InvalidInput for what JSON could not hold, DiskFull or StorageError; nothing is kept then.
+        Raises InvalidInput for what JSON cannot hold or more than 64 KiB of it; DiskFull or StorageError. Nothing is
+        changed then.
 
         >>> vault.working.set_state(bytes.fromhex(mia), "session 1", {"draft": "Dear Ana"}, ttl_s=3600)
         >>> vault.working.find_state(bytes.fromhex(mia), "session 1")
         {'draft': 'Dear Ana'}
         """
-        try:
-            value = _encode(dict(state))
-        except (TypeError, ValueError, OverflowError) as exc:
-            raise InvalidInput(f"this state cannot be kept: {type(exc).__name__}; nothing was written") from None
-        place = (user_id, session)
-        self._store.write(lambda found: found.put(STATE, found.key(place), value, ttl_s=self._ttl(ttl_s)))
+        keep_s = self._ttl(ttl_s)
+        if not (isinstance(keep_s, int | float) and keep_s > 0):
+            raise InvalidInput("ttl_s is a number of seconds above 0; nothing was kept", field="ttl_s")
+        value, place = _encode(_State(session, checked_json_object(dict(state), field="state"))), (user_id, session)
+        self._store.write(lambda found: found.put(STATE, found.key(place), value, ttl_s=keep_s))
 
     def find_state(self, user_id: bytes, session: str) -> dict[str, object] | None:
-        """What `set_state` kept, None if it is gone. Raises StorageError.
+        """What `set_state` kept last, by any process; None if it is gone. Raises StorageError.
 
         >>> vault.working.find_state(bytes.fromhex(mia), "no such session") is None
         True
         """
-        place = (user_id, session)
-        value = self._store.read(lambda found: found.get(STATE, found.key(place)))
-        return None if value is None else msgspec.msgpack.decode(value, type=dict[str, object])
+
+        def look(found: SealedTransaction) -> tuple[bytes, _State] | None:
+            key = found.key((user_id, session))
+            kept = _state(found.get(STATE, key))
+            return None if kept is None else (key[:PREFIX_BYTES], kept)
+
+        found = self._store.read(look)
+        if found is None:
+            return None
+        self._store.touch(found[0])
+        return msgspec.json.decode(found[1].state, type=dict[str, object])
+
+    def delete_state(self, user_id: bytes, session: str) -> bool:
+        """Let go of it now; whether there was any. Raises StorageError.
+
+        >>> vault.working.delete_state(bytes.fromhex(mia), "no such session")
+        False
+        """
+
+        def work(found: SealedTransaction) -> bool:
+            key = found.key((user_id, session))
+            there = found.get(STATE, key) is not None
+            found.delete(STATE, key)
+            return there
+
+        return self._store.write(work)
 
     # Answering
 
@@ -363,12 +395,15 @@ class WorkingMemoryStore:
         if mark is None:
             return self._begin()
         changes = self._feed.turns_from(mark.number, limit=CHANGES_AT_ONCE + 1)
+        far = len(changes) > CHANGES_AT_ONCE  # there may be more, of which nothing is known here
         if not changes or _mark_at(changes[0]) != mark:  # the truth was put back, or the feed was cut
             self._store.clear()
         elif len(changes) == 1:
             return True
-        elif len(changes) > CHANGES_AT_ONCE or any(map(_is_no_insert, changes[1:])):
-            self._store.clear()
+        elif any(map(_is_deletion, changes[1:])) or (far and self._feed.takes_away(after=mark.number)):
+            self._store.clear()  # the file itself: freed pages would keep what is gone
+        elif far or any(map(_is_no_insert, changes[1:])):
+            self._store.write(lambda found: _empty(found, mark))
         else:
             self._apply(mark, changes[1:])
         return False
@@ -405,6 +440,13 @@ class WorkingMemoryStore:
 
     def _ttl(self, ttl_s: float | None) -> float:
         return self._ttl_s if ttl_s is None else ttl_s
+
+
+def _empty(found: SealedTransaction, mark: _Mark) -> None:
+    """Let go of all turns and contexts, and of the mark; sessions keep their state."""
+    if _mark_of(found) == mark:
+        found.empty(MESSAGES)
+        found.empty(CONTEXTS)
 
 
 def _append(found: SealedTransaction, prefix: bytes, change: Row, ttl_s: float) -> None:
@@ -489,6 +531,13 @@ def _page(value: bytes | None) -> _Page | None:
         return None
 
 
+def _state(value: bytes | None) -> _State | None:
+    try:
+        return None if value is None else _decode_state(value)
+    except msgspec.MsgspecError:  # another release's
+        return None
+
+
 def _kept_context(value: bytes | None) -> _KeptContext | None:
     try:
         return None if value is None else _decode_context(value)
@@ -507,6 +556,9 @@ def _shown(table: str, value: bytes) -> object:
         page = _page(value)
         turns = [] if page is None else page.turns
         return [{"role": turn.role, "speaker": turn.speaker, "text": turn.text} for turn in turns]
+    if table == STATE:
+        state = _state(value)
+        return None if state is None else {"session": state.session, "state": msgspec.json.decode(state.state)}
     if table == CONTEXTS:
         kept = _kept_context(value)
         value = b"{}" if kept is None else kept.value
@@ -533,6 +585,10 @@ def _is_no_insert(change: Row) -> bool:
     """Whether a message or conversation was changed or deleted. An insert sets every bit of the column mask."""
     mask = change["column_mask"]
     return change["table_name"] in ("messages", "conversations") and (mask == 0 or mask & (mask + 1) != 0)
+
+
+def _is_deletion(change: Row) -> bool:
+    return change["table_name"] in ("messages", "conversations") and change["column_mask"] == 0
 
 
 def _turn_of_row(row: Row) -> _Turn:

@@ -73,6 +73,10 @@ class SealedTransaction:
         """Remove what is there, if anything."""
         self._transaction.delete(key, db=self._tables[table])
 
+    def empty(self, table: str) -> None:
+        """Remove everything in a table. Its pages stay in the file until they are used again."""
+        self._transaction.drop(self._tables[table], delete=False)
+
     def newest_first(self, table: str, prefix: bytes) -> Iterator[tuple[int, bytes | None]]:
         """Sequence number and value of all keys that begin with `prefix`, the highest number first."""
         with self._transaction.cursor(db=self._tables[table]) as cursor:
