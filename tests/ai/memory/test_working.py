@@ -304,6 +304,22 @@ def test_a_session_finds_its_state_again_and_nobody_elses(vault, clock):
     assert vault.working.dump("session_state", limit=9) == []
 
 
+def test_a_deletion_far_behind_deletes_the_file_too(vault):
+    """Who forgot may have been killed before the views were told: freed pages would keep what is gone."""
+    gone = bytes.fromhex(vault.memory.record("mia", "I loathe figs.", conversation="c"))
+    texts(vault)
+    user = vault.users.find("mia")
+    vault.working.set_state(user, "phone", {"draft": "Dear Otto"})
+    vault.working._background.stop()
+    say_many(vault, "d", working.CHANGES_AT_ONCE + 50, 0)
+    texts(vault)
+    assert vault.working.find_state(user, "phone"), "an import leaves it"
+    say_many(vault, "e", working.CHANGES_AT_ONCE + 50, 0)
+    vault.connection.execute("DELETE FROM messages WHERE id = ?", (gone,))
+    texts(vault)
+    assert vault.working.find_state(user, "phone") is None, "the file is another"
+
+
 def test_a_sessions_state_is_seen_changed_and_deleted_by_other_processes(tmp_path, clock):
     folder = tmp_path / "v"
     program = (
