@@ -44,13 +44,13 @@ def plant(vault, *records):
 def ids(vault):
     """What Eve computes: the ids of Mia's conversation and message to come."""
     mia = vault.users.find("mia")
-    conversation = vault._natural_ids.conversation(mia, LATER.conversation)
-    return mia, conversation, vault._natural_ids.message(conversation, LATER.source_id)
+    conversation = vault._store.natural_ids.conversation(mia, LATER.conversation)
+    return mia, conversation, vault._store.natural_ids.message(conversation, LATER.source_id)
 
 
 def planted_message(vault):
     _, _, message = ids(vault)
-    mine = vault._natural_ids.conversation(vault.users.find("eve"), "mine").hex()
+    mine = vault._store.natural_ids.conversation(vault.users.find("eve"), "mine").hex()
     return {
         "kind": "message",
         "id": message.hex(),
@@ -120,8 +120,8 @@ def test_both_planted_and_a_lead_to_them_too(vault):
 def test_a_fact_planted_under_the_id_of_one_that_a_model_will_find(vault):
     mia, _, _ = ids(vault)
     said = vault.memory.record("mia", "I keep bees.", conversation="bees")
-    planted = {"kind": "fact", "id": vault._natural_ids.fact(mia, "Mia keeps bees").hex(), "text": "Planted."}
-    source = vault._natural_ids.fact_source(bytes.fromhex(planted["id"]), bytes.fromhex(said)).hex()
+    planted = {"kind": "fact", "id": vault._store.natural_ids.fact(mia, "Mia keeps bees").hex(), "text": "Planted."}
+    source = vault._store.natural_ids.fact_source(bytes.fromhex(planted["id"]), bytes.fromhex(said)).hex()
     own = vault.album.messages("eve")[0].id
     plant(
         vault,
@@ -138,10 +138,15 @@ def test_a_fact_planted_under_the_id_of_one_that_a_model_will_find(vault):
 
 def test_a_preference_and_an_item_planted_under_the_ids_of_those_to_come(vault):
     mia, _, _ = ids(vault)
-    item = {"id": vault._natural_ids.item(mia, '["app"]', "pin").hex(), "namespace": '["app"]', "key": "pin"}
+    item = {"id": vault._store.natural_ids.item(mia, '["app"]', "pin").hex(), "namespace": '["app"]', "key": "pin"}
     plant(
         vault,
-        {"kind": "preference", "id": vault._natural_ids.preference(mia, "tone").hex(), "key": "tone", "value": '"rude"'}
+        {
+            "kind": "preference",
+            "id": vault._store.natural_ids.preference(mia, "tone").hex(),
+            "key": "tone",
+            "value": '"rude"',
+        }
         | {"updated_at": AT},
         {"kind": "item", **item, "value": '"planted"', "created_at": AT, "updated_at": AT},
     )
@@ -159,7 +164,7 @@ def test_a_preference_and_an_item_planted_under_the_ids_of_those_to_come(vault):
 
 def test_marks_planted_for_a_message_to_come(vault):
     _, _, message = ids(vault)
-    names = vault._natural_ids
+    names = vault._store.natural_ids
     plant(
         vault,
         {
@@ -197,4 +202,7 @@ def test_a_name_that_was_merged_into_another_leads_there_for_feedback_and_live_s
     assert [(one.id, one.conversation) for one in vault.live_sessions.list_live("mia")] == [(session, "move")]
     event = vault.feedback.record("mia", "rating", "quality", conversation="move again", value=1)
     [kept] = vault.feedback.list("mia")
-    assert (kept.id, kept.subject_id) == (event, vault._natural_ids.conversation(vault.users.find("mia"), "move").hex())
+    assert (kept.id, kept.subject_id) == (
+        event,
+        vault._store.natural_ids.conversation(vault.users.find("mia"), "move").hex(),
+    )

@@ -436,8 +436,8 @@ def test_an_export_that_hangs_rows_on_somebody_elses_memory_is_counted_and_chang
 
 def test_nobody_can_make_another_persons_memories_forgotten_or_merged_before_they_are_there(vault):
     tom = vault.users.find("tom")
-    conversation = vault._natural_ids.conversation(tom, "later")
-    message = vault._natural_ids.message(conversation, "m1").hex()
+    conversation = vault._store.natural_ids.conversation(tom, "later")
+    message = vault._store.natural_ids.message(conversation, "m1").hex()
     at = "2026-05-08T12:00:00+00:00"
     planted = [
         {"kind": "erasure", "id": message, "receipt_id": "aa" * 16, "of": "message", "at": at},
