@@ -338,6 +338,7 @@ def test_kill_9_amid_a_step_of_ours_leaves_the_old_version_or_the_new_one(tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", NAMES)
 def test_kill_9_between_any_two_statements_of_ours_leaves_the_old_version_or_the_new_one(tmp_path, name):
     print(f"\n{name}: {killed_between_statements(tmp_path, name, 1)} kills")
