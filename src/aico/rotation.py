@@ -79,10 +79,10 @@ class Rotation:
         page_keys: DatabaseKeys,
         connection: EncryptedLibSQLConnection,
         hot_tier: SealedStore,
+        segments: SegmentView | None,
         backups: Backups,
         audit_log: AuditLog,
         cost: KdfCost,
-        segments: SegmentView | None = None,
     ) -> None:
         self._folder, self._data = folder, folder / DATA_FOLDER
         self._keys, self._page_keys, self._connection = keys, page_keys, connection

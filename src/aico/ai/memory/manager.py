@@ -39,6 +39,12 @@ class MemoryManager:
 
     `user` is a person's short name everywhere; naming somebody new in a write creates them. Nobody ever sees what
     belongs to another user.
+
+    >>> _ = vault.memory.record("mia", "I moved to Lisbon in May.", conversation="c1")
+    >>> vault.memory.recall("mia", "when did I move?")[0].text
+    'I moved to Lisbon in May.'
+    >>> vault.memory.recall("tom", "when did I move?")
+    []
     """
 
     def __init__(

@@ -89,11 +89,18 @@ class Receipt:
         """Look for every forgotten row again, in the truth and in every view: true if none is left.
 
         Raises InvalidInput for a preview, which removed nothing, and for a copy.
+
+        >>> vault.memory.forget("mia", id=said).verify()
+        True
         """
         return not self.remains()
 
     def remains(self) -> Sequence[Remainder]:
-        """Where something is left, by table and view; empty is as it should be. Raises as `verify`."""
+        """Where something is left, by table and view; empty is as it should be. Raises as `verify`.
+
+        >>> vault.memory.forget("mia", id=said).remains()
+        []
+        """
         if self.preview:
             raise InvalidInput("this receipt is a preview: nothing was forgotten", hint="call forget without preview")
         look_again: Callable[[Receipt], Sequence[Remainder]] | None = self.__dict__.get("_look_again")
