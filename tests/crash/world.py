@@ -186,8 +186,12 @@ def live_until_killed(name: str) -> None:
 
 
 def copy_half_of_the_log(vault: aico.Vault, number: int) -> None:
-    """Record turn `number` while a reader keeps the checkpoint from the end of the log."""
-    connection = vault.connection
+    """Record turn `number` while a reader keeps the checkpoint from the end of the log.
+
+    What was written last before it is a page of its own: the pages that every turn changes again are not copied.
+    """
+    connection, before = vault.connection, vault.connection.db_path.stat().st_mtime_ns
+    vault.logs.insert_log(level="INFO", message="half of the log is copied")
     with connection._readers.borrow() as reader:
         cursor = reader.execute("SELECT number FROM change_feed")
         next(cursor)
@@ -195,6 +199,7 @@ def copy_half_of_the_log(vault: aico.Vault, number: int) -> None:
         frames, copied = connection._writing.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         assert 0 < copied < frames
         cursor.close()
+    assert connection.db_path.stat().st_mtime_ns != before, "no page was copied"
 
 
 # Reading it
