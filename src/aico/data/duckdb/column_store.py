@@ -94,7 +94,7 @@ class ColumnStore:
 
         try:
             self.replace(name, pa.ipc.open_stream(stream).read_all().cast(self._tables[name].schema).to_batches())
-        except (pa.ArrowException, ValueError) as exc:
+        except (pa.ArrowException, ValueError, OSError) as exc:
             raise StorageError(f"the kept columns of {name} are not of this release; they are loaded anew") from exc
 
     def ask(
