@@ -50,7 +50,7 @@ class Snapshots:
             head = msgspec.json.decode(plain[4:at], type=Head)
         except FileNotFoundError:
             return None
-        except (AicoError, msgspec.DecodeError, OSError):
+        except (AicoError, msgspec.DecodeError, UnicodeDecodeError, OSError):
             self.delete(user_id)
             return None
         tables = {}

@@ -114,6 +114,8 @@ _decode_page = msgspec.msgpack.Decoder(_Page).decode
 _decode_context = msgspec.msgpack.Decoder(_KeptContext).decode
 _decode_state = msgspec.msgpack.Decoder(_State).decode
 _decode_mark = msgspec.msgpack.Decoder(_Mark).decode
+_NOT_OURS = (msgspec.MsgspecError, UnicodeDecodeError)
+"""What reading an entry of another release raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -527,7 +529,7 @@ def _page_key(prefix: bytes, number: int) -> bytes:
 def _page(value: bytes | None) -> _Page | None:
     try:
         return None if value is None else _decode_page(value)
-    except msgspec.MsgspecError:  # another release's
+    except _NOT_OURS:
         return None
 
 
@@ -541,7 +543,7 @@ def _state(value: bytes | None) -> _State | None:
 def _kept_context(value: bytes | None) -> _KeptContext | None:
     try:
         return None if value is None else _decode_context(value)
-    except msgspec.MsgspecError:
+    except _NOT_OURS:
         return None
 
 
@@ -569,7 +571,7 @@ def _mark_of(found: SealedTransaction) -> _Mark | None:
     value = found.get(MESSAGES, found.key(_MARK))
     try:
         return None if value is None else _decode_mark(value)
-    except msgspec.MsgspecError:
+    except _NOT_OURS:
         return None
 
 

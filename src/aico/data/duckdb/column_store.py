@@ -94,7 +94,7 @@ class ColumnStore:
 
         try:
             rows = pa.ipc.open_stream(stream).read_all()
-        except (pa.ArrowException, ValueError) as exc:
+        except (pa.ArrowException, ValueError, OSError) as exc:
             raise _of_another_release(name) from exc
         if not rows.schema.equals(self._tables[name].kept_schema):
             raise _of_another_release(name)
