@@ -215,12 +215,17 @@ def _page_map_inside(folder: Path) -> tuple[Sequence[bytes], Decode]:
 def _hot_tier_value(folder: Path) -> tuple[Sequence[bytes], Decode]:
     sealer, place = Sealer(KEYS), ("hot tier", "session_memory", b"key")
     turns = [["1" * 16, "user", "Mia", "Hello", 1, 60, None, 3]]
-    seeds = [[True, False, "c1", turns], [7, b"k" * 16, 5], [[7, b"k" * 16, 5], [b"i" * 16], b"{}"], {"mood": "glad"}]
+    seeds = [
+        [True, False, "c1", turns],
+        [7, b"k" * 16, 5],
+        [[7, b"k" * 16, 5], [b"i" * 16], b"{}"],
+        ["s", '{"mood": "glad"}'],
+    ]
 
     def decode(raw: bytes) -> object:
         value = sealer.open(sealer.seal(raw, bound_to=place), bound_to=place)
         mark = working._mark_of(_Holding(value))  # type: ignore[arg-type]
-        return working._page(value), working._kept_context(value), mark
+        return working._page(value), working._kept_context(value), working._state(value), mark
 
     return [msgspec.msgpack.encode(seed) for seed in seeds], decode
 
