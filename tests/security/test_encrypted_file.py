@@ -243,22 +243,41 @@ def test_a_folder_in_the_place_of_the_file_keeps_it_from_being_replaced(tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["diary"]
 
 
-def write_beyond(path: str, most_bytes: int) -> list[str]:
+def write_beyond(path: str, size: int, most_bytes: int) -> list[str]:
     """For a child that may write files of so many bytes."""
     import resource
 
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
     try:
         with EncryptedFile(path, "wb", KEYS) as file:
-            file.write(os.urandom(10 * CHUNK_BYTES))
+            file.write(os.urandom(size))
     except StorageError as exc:
         return [type(exc).__name__, *sorted(found.name for found in Path(path).parent.iterdir())]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     return ["written"]
 
 
-def test_a_disk_that_fills_up_in_the_middle_leaves_the_old_content_and_nothing_else(tmp_path):
+@pytest.mark.parametrize(("size", "most"), [(10 * CHUNK_BYTES, CHUNK_BYTES + 1000), (1000, 200)])
+def test_a_disk_that_fills_up_in_the_middle_leaves_the_old_content_and_nothing_else(tmp_path, size, most):
     written(tmp_path / "diary", TEXT)
-    found = run(write_beyond, str(tmp_path / "diary"), CHUNK_BYTES + 1000).value
+    found = run(write_beyond, str(tmp_path / "diary"), size, most).value
     assert found[1:] == ["diary"]
     assert found[0] in ("StorageError", "DiskFull")
     assert text_of(tmp_path / "diary") == TEXT
+
+
+def test_a_file_that_somebody_writes_while_it_is_sealed_anew_is_left_to_them(tmp_path, monkeypatch):
+    path = tmp_path / "diary"
+    written(path, TEXT)
+    real = os.fsync
+
+    def meanwhile(descriptor):
+        monkeypatch.setattr(os, "fsync", real)
+        written(path, "written meanwhile")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    assert not reseal_file(path, {**KEYS.keys, 2: ValueKey(bytes(32))}, purposes=["default"])
+    assert text_of(path) == "written meanwhile"
+    assert os.listdir(tmp_path) == ["diary"]

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from aico.errors import StorageError
 from aico.security import handover
 from aico.security.handover import NEXT, Announcement, hand_over
 from aico.security.keys import RootKey
@@ -212,3 +213,9 @@ def test_a_file_swept_away_before_it_was_locked_is_made_again(folder, roots, mon
     process = announce(folder, roots[0])
     assert process.path != taken[0]
     assert process.path.exists()
+
+
+def test_where_nobody_can_be_announced_the_vault_is_not_opened(folder, roots):
+    folder.write_bytes(b"a file in the place of the folder")
+    with pytest.raises(StorageError, match="not opened"):
+        announce(folder, roots[0])

@@ -360,3 +360,12 @@ def test_a_folder_of_the_vault_that_is_a_file_is_an_error_of_the_storage(tmp_pat
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match="not opened"):
         VaultFile.read(tmp_path / "file" / "vault.json")
+
+
+def test_each_keyslot_says_whether_a_secret_opens_it(vault):
+    path, _, phrase = vault
+    one, two, recovery = VaultFile.read(path).keyslots
+    file = VaultFile.read(path)
+    assert [file.opens(slot, ONE) for slot in (one, two, recovery)] == [True, False, False]
+    assert [file.opens(slot, phrase) for slot in (one, two, recovery)] == [False, False, True]
+    assert not file.opens(msgspec.structs.replace(one, kind="keyring"), ONE)

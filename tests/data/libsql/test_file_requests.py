@@ -12,7 +12,7 @@ from aico.data.libsql import pages as pages_module
 from aico.data.libsql.page_copies import PageCopy
 from aico.data.libsql.page_map import PageMap, PageTampered
 from aico.data.libsql.pages import DatabaseKeys, NotSealed, PageCipher, SoleKey
-from aico.data.libsql.sealed_vfs import SealedVFS, connect, create_database
+from aico.data.libsql.sealed_vfs import SealedVFS, connect, create_database, place_database
 from aico.errors import AicoError, StorageError, Tampered
 from aico.security.keys import DatabaseKey
 from tests.children import started
@@ -116,6 +116,30 @@ def test_a_database_is_not_made_over_one_that_is_there(tmp_path, vfs):
         create_database(tmp_path / DATABASE, vfs)
     assert {name: before[name] for name in (DATABASE, MAP)}.items() <= files_of(tmp_path).items()
     assert not list(tmp_path.glob("*.new-*"))
+
+
+def test_of_two_who_make_a_database_the_second_leaves_nothing(tmp_path, vfs):
+    """Somebody else's database got its name between the second's map and the second's database."""
+    create_database(tmp_path / "fresh.db", vfs)
+    (tmp_path / DATABASE).write_bytes(b"somebody's")
+    with pytest.raises(FileExistsError):
+        place_database(tmp_path / "fresh.db", tmp_path / DATABASE)
+    assert (tmp_path / DATABASE).read_bytes() == b"somebody's"
+    assert not (tmp_path / MAP).exists()
+
+
+def test_a_database_in_the_clear_is_made_whole_or_not_at_all_as_well(tmp_path):
+    create_database(tmp_path / "plain.db", None)
+    connect(tmp_path / "plain.db", None, wait_s=1, cache_kib=100).close()
+    assert [path.name for path in tmp_path.iterdir()] == ["plain.db"]
+
+
+def test_a_key_of_a_generation_that_is_not_known_is_looked_for_once_more():
+    later = {1: DatabaseKey(KEY), 2: DatabaseKey(bytes(32))}
+    keys = DatabaseKeys({1: DatabaseKey(KEY)}, look_again=lambda: later)
+    assert keys.find(2) == later[2]
+    assert keys.newest == 2
+    assert keys.find(3) is None
 
 
 def test_a_database_that_keeps_a_rollback_journal_is_refused(tmp_path):

@@ -154,12 +154,14 @@ def fill_beyond(folder: str, most_bytes: int) -> str:
     import resource
 
     temporary.MEMORY_MAX_BYTES = BLOCK_BYTES
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
     file = TemporaryFile(Path(folder))
     try:
         file.xWrite(b"a" * 10 * BLOCK_BYTES, 0)
     except apsw.FullError as exc:
         return str(exc)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     return "written"
 
 
