@@ -30,7 +30,7 @@ from aico.data.libsql.pages import DatabaseKeys, NotSealed, PageCipher
 from aico.errors import AicoError
 from aico.portability.jsonl import _records
 from aico.security import handover, session_unlock
-from aico.security.envelope import Sealer
+from aico.security.envelope import Place, Sealer
 from aico.security.kdf import check_cost
 from aico.security.keys import DatabaseKey, Passphrase, ValueKey
 from aico.security.keyslots import VaultFile
@@ -230,6 +230,9 @@ class _Holding:
 
     def __init__(self, value: bytes) -> None:
         self._value = value
+
+    def key(self, place: Place, sequence: int = 0) -> bytes:
+        return bytes(24)
 
     def get(self, table: str, key: bytes) -> bytes:
         return self._value

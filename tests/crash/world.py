@@ -10,6 +10,8 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -94,6 +96,28 @@ def _keep_small_views(module: ModuleType, **limits: float) -> None:
 
 def make_world(folder: Path) -> dict[str, World]:
     """Both states. The folder's own content is of no more use afterwards."""
+    with _left_as_it_was():
+        return _made_world(folder)
+
+
+@contextmanager
+def _left_as_it_was() -> Iterator[None]:
+    """What `opened` sets for its process is set back."""
+    modules = [dict(vars(module)) for module in (indexes, columns)]
+    found, backend = os.environ.get("AICO_ANCHOR_FILE"), keyring.get_keyring()
+    try:
+        yield
+    finally:
+        keyring.set_keyring(backend)
+        os.environ.pop("AICO_ANCHOR_FILE", None)
+        if found is not None:
+            os.environ["AICO_ANCHOR_FILE"] = found
+        for module, before in zip((indexes, columns), modules, strict=True):
+            for name in [name for name in before if name.startswith("SNAPSHOT_")]:
+                setattr(module, name, before[name])
+
+
+def _made_world(folder: Path) -> dict[str, World]:
     folder.mkdir(exist_ok=True)
     days = []
     for day in range(3):
@@ -180,7 +204,7 @@ def live_until_killed(name: str) -> None:
         else:
             record(vault, range(number, number + 1))
         if number == first + ANCHORED:
-            vault._anchor._follow()
+            vault._store.anchor._follow()
         print((folder / LOG).stat().st_size, flush=True)
     os.kill(os.getpid(), 9)
 

@@ -1,6 +1,6 @@
 """JSON values under a namespace and a key, sealed with everything else: where other frameworks keep what is theirs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -65,7 +65,7 @@ class ItemRepository:
         self._connection.execute_many(
             "INSERT INTO items (id, user_id, namespace, key, value, texts, memory_id, ttl_us, created_at, updated_at, "
             "expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
-            "value = excluded.value, texts = excluded.texts, memory_id = excluded.memory_id, ttl_us = excluded.ttl_us, "
+            "user_id = excluded.user_id, namespace = excluded.namespace, key = excluded.key, value = excluded.value, texts = excluded.texts, memory_id = excluded.memory_id, ttl_us = excluded.ttl_us, "
             "updated_at = excluded.updated_at, expires_at = excluded.expires_at",
             [(*row, now, now, None if row[-1] is None else now + row[-1]) for row in rows],
         )
@@ -74,7 +74,9 @@ class ItemRepository:
     def find(self, user_id: bytes, namespace: Sequence[str], key: str) -> Item | None:
         """The item at one place."""
         id_ = self._natural_ids.item(user_id, checked_namespace(namespace), checked_name(key, field="key"))
-        row = self._connection.fetch_one(f"SELECT * FROM items WHERE id = ? AND {_ALIVE}", (id_, self._ids.now_us()))
+        row = self._connection.fetch_one(
+            f"SELECT * FROM items WHERE id = ? AND user_id = ? AND {_ALIVE}", (id_, user_id, self._ids.now_us())
+        )
         return None if row is None else _item(row)
 
     def whose(self, memory: str) -> str | None:
@@ -92,13 +94,25 @@ class ItemRepository:
         return {row["memory_id"].hex(): _item(row) for row in rows}
 
     def list(
-        self, user_id: bytes, prefix: Sequence[str], *, limit: int = -1, offset: int = 0, newest_first: bool = False
+        self,
+        user_id: bytes,
+        prefix: Sequence[str],
+        *,
+        limit: int = -1,
+        offset: int = 0,
+        newest_first: bool = False,
+        holding: Mapping[str, str] | None = None,
     ) -> Sequence[Item]:
-        """Items under a prefix of the namespace in the order they were first written, or the last written first."""
-        order = "key DESC" if newest_first else "row_id"
+        """Items under a prefix of the namespace in the order they were first written, or the last written first.
+
+        With `holding` those alone whose value has these texts under these keys, which are ASCII letters, digits and
+        underscores: SQLite looks, some ten times as fast as reading every value.
+        """
+        order, texts = "key DESC" if newest_first else "row_id", holding or {}
+        held = "".join(f" AND json_extract(value, '$.{_checked_key(key)}') = ?" for key in texts)
         rows = self._connection.fetch_all(
-            f"SELECT * FROM items WHERE user_id = ? AND {_UNDER} AND {_ALIVE} ORDER BY {order} LIMIT ? OFFSET ?",
-            (user_id, *_bounds(prefix), self._ids.now_us(), limit, offset),
+            f"SELECT * FROM items WHERE user_id = ? AND {_UNDER} AND {_ALIVE}{held} ORDER BY {order} LIMIT ? OFFSET ?",
+            (user_id, *_bounds(prefix), self._ids.now_us(), *texts.values(), limit, offset),
         )
         return [_item(row) for row in rows]
 
@@ -126,7 +140,7 @@ class ItemRepository:
     def delete(self, user_id: bytes, namespace: Sequence[str], key: str) -> int:
         """Remove the item at one place, inside the caller's transaction; how many there were."""
         id_ = self._natural_ids.item(user_id, checked_namespace(namespace), checked_name(key, field="key"))
-        return self._connection.execute("DELETE FROM items WHERE id = ?", (id_,)).rowcount
+        return self._connection.execute("DELETE FROM items WHERE id = ? AND user_id = ?", (id_, user_id)).rowcount
 
     def clear(self, user_id: bytes, prefix: Sequence[str]) -> int:
         """Remove all under a prefix, inside the caller's transaction; how many there were."""
@@ -191,3 +205,14 @@ def _item(row: Row) -> Item:
         updated_at=from_us(row["updated_at"]),
         expires_at=None if row["expires_at"] is None else from_us(row["expires_at"]),
     )
+
+
+def is_plain_key(key: str) -> bool:
+    """Whether `holding` of `list` takes this key of a value."""
+    return key.isascii() and key.replace("_", "").isalnum()
+
+
+def _checked_key(key: str) -> str:
+    if not is_plain_key(key):
+        raise InvalidInput("a key that is looked for is of ASCII letters, digits and underscores", field="holding")
+    return f'"{key}"'
