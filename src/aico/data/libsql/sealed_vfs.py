@@ -223,8 +223,9 @@ class PageFile(_SealedFile):
 
     def _begin_database(self) -> None:
         salt = bytes([MAPPED | self._vfs.page_size.bit_length() - 1]) + secrets.token_bytes(SALT_BYTES - 1)
-        if (page_map := self._vfs.page_map(self.path, salt)) is not None:
-            page_map.create()
+        page_map = self._vfs.page_map(self.path, salt)
+        assert page_map is not None
+        page_map.create()
         self._use(salt)  # which keeps the map
 
     def _load_salt(self) -> bool:
