@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from weakref import WeakValueDictionary
 
 import apsw
@@ -37,6 +37,8 @@ from aico.data.libsql.pages import (
 )
 from aico.data.libsql.temporary import TemporaryFile
 from aico.files import place_new_file
+
+C = TypeVar("C", bound=apsw.Connection)
 
 PAGE_SIZE = 4096
 """Bytes. One durable record costs least at 4 KiB (docs/decisions/0001)."""
@@ -485,9 +487,9 @@ def place_database(fresh: Path, path: Path) -> None:
         raise
 
 
-def connect(path: Path, vfs: SealedVFS | None, *, wait_s: float, cache_kib: int) -> apsw.Connection:
+def connect(path: Path, vfs: SealedVFS | None, *, wait_s: float, cache_kib: int, kind: type[C]) -> C:
     """Open an existing database: write in BEGIN IMMEDIATE only, read to the end of each statement."""
-    connection = apsw.Connection(str(path), vfs=vfs.name if vfs else None, flags=apsw.SQLITE_OPEN_READWRITE)
+    connection = kind(str(path), vfs=vfs.name if vfs else None, flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         # With a wrong key no frame of the log opens and SQLite holds it for empty: closing would delete it, and with
         # it what was acknowledged. Until the first page has been read, closing leaves the log alone.
