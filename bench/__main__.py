@@ -18,6 +18,7 @@ BENCHMARKS = {
     "peers": "Beside mem0, Citadel, Chroma and LangGraph: speed, quality, weight, what can be read on the disk.",
     "storage": "The sealed store against SQLCipher and against SQLite in the clear.",
     "storm": "Kills, crowds and single writes: what was acknowledged and is missing?",
+    "tamper": "Ten thousand changes to a vault's files, from outside: is each one told?",
     "views": "Hot tier, many writers, what another process sees and when, and what the change feed costs.",
     "writers": "Durable records from many processes and threads into one vault.",
 }

@@ -134,7 +134,7 @@ def _insert(vault: aico.Vault, count: int) -> None:
     """Messages, in one transaction, as the truth gets them: below the views."""
     user = vault.users.find("mia") or b""
     said = [Message(TEXT, conversation=f"c{number % 50}") for number in range(count)]
-    vault.connection.write(lambda: vault._conversations.add(user, said))
+    vault.connection.write(lambda: vault._records.messages.add(user, said))
 
 
 def _say(vault: aico.Vault) -> None:

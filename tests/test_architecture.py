@@ -32,6 +32,8 @@ LAYERS = {
     "aico.vault": 6,
     "aico.vault_folder": 6,
     "aico.vault_keys": 6,
+    "aico.vault_opening": 6,
+    "aico.vault_layers": 6,
     "aico.anchor": 6,
     "aico.rotation": 6,
     "aico.audit": 6,

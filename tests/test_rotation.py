@@ -278,6 +278,23 @@ def test_who_has_it_open_goes_on_reading_writing_and_backing_up(folder):
     opened(folder, SECOND).close()
 
 
+def test_what_is_recorded_while_a_rotation_is_under_way_is_read_at_once(folder):
+    """One process names hot conversations by the new keys while another still thinks of them by the old ones."""
+    with opened(folder) as vault, opened(folder) as other:
+        texts(vault)
+        texts(other)
+        interrupted(other, PASSPHRASE)
+        ask = vault.working._in_step
+
+        def ask_late(look):
+            other.memory.record("mia", "said meanwhile", conversation="c")
+            other.working.catch_up()
+            return ask(look)
+
+        vault.working._in_step = ask_late
+        assert texts(vault)[-1] == "said meanwhile"
+
+
 def test_the_columns_begin_anew_under_the_new_keys(folder):
     pytest.importorskip("duckdb", reason="analytics needs the extra aico[analytics]")
     count = "SELECT count(*) FROM messages"

@@ -145,6 +145,9 @@ class AsyncMemory(Twin[MemoryManager]):
     forget = awaited(MemoryManager.forget)
     receipt = awaited(MemoryManager.receipt)
     receipts = awaited(MemoryManager.receipts)
+    set_state = awaited(MemoryManager.set_state)
+    find_state = awaited(MemoryManager.find_state)
+    delete_state = awaited(MemoryManager.delete_state)
 
 
 class AsyncConversations(Twin[ConversationService]):
@@ -403,6 +406,7 @@ class AsyncWorking(Twin[WorkingMemoryStore]):
     state = awaited(WorkingMemoryStore.state)
     set_state = awaited(WorkingMemoryStore.set_state)
     find_state = awaited(WorkingMemoryStore.find_state)
+    delete_state = awaited(WorkingMemoryStore.delete_state)
     sweep = awaited(WorkingMemoryStore.sweep)
 
 

@@ -3,7 +3,7 @@
     AicoError                     message + hint + exit_code
     ├── UnlockError               WrongPassphrase · KeyslotMissing · KeyringUnavailable · KeysRotated
     ├── IntegrityError            Tampered · FormatTooNew · IndexOutOfStep · OlderState
-    ├── StorageError              Busy · DiskFull · MigrationFailed · SchemaChanged
+    ├── StorageError              Busy · DiskFull · MigrationFailed · SchemaChanged · ForgottenInPart
     ├── InvalidInput (ValueError) Forgotten · PluginRefused
     ├── AccessDenied              LockedOut
     ├── NotFound (LookupError) · MissingExtra (ImportError) · ModelUnavailable
@@ -106,6 +106,15 @@ class MigrationFailed(StorageError):
 
 class SchemaChanged(StorageError):
     """Another process changed the tables while they were open here; nothing was written. Open the vault again."""
+
+
+class ForgottenInPart(StorageError):
+    """The store let go of it for good, but some views could not yet. `receipt` is the id of the receipt, `views` names
+    them. The same `forget` again, in any process, tries them once more."""
+
+    def __init__(self, message: str, *, receipt: str, views: tuple[str, ...], hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.receipt, self.views = receipt, views
 
 
 class InvalidInput(AicoError, ValueError):

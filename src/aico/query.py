@@ -180,6 +180,11 @@ class Query:
         changes behind are not asked; the others read on first, so every answer is of now.
 
         Raises InvalidInput, NotFound for a user or id that is not there, Busy for SQL that takes too long.
+
+        >>> vault.query("mia", "Lisbon").explanation.engine
+        'recall'
+        >>> vault.query("mia", sql="SELECT count(*) AS n FROM facts WHERE category = ?", parameters=["home"]).records()
+        [{'n': 1}]
         """
         user_id = self._users.find(user)
         if user_id is None:
@@ -204,7 +209,11 @@ class Query:
         return self._chosen(user_id, conversation, role, kinds, since, until, limit, seconds_max)
 
     def tables(self) -> Mapping[str, Sequence[str]]:
-        """The tables that SQL may name, with their columns."""
+        """The tables that SQL may name, with their columns.
+
+        >>> "text" in vault.query.tables()["messages"]
+        True
+        """
         return COLUMNS
 
     # The ways to answer

@@ -2,7 +2,7 @@
 
 begin     each living process is handed the new root key; then vault.json is replaced: keyslots for the new key,
           the old key sealed under it. From here on every opener has both
-go on     every page through the log, files and backups one by one, the hot tier and snapshots deleted
+go on     every page through the log, files and backups one by one; the hot tier, snapshots and Chroma's rows deleted
 finish    an entry in the audit log, then vault.json once more, without the old key
 """
 
@@ -14,12 +14,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from aico.ai.memory.segments import SegmentView
 from aico.backup import Backups
 from aico.data.audit_log import Action, AuditLog
 from aico.data.libsql import EncryptedLibSQLConnection
 from aico.data.libsql.pages import DatabaseKeys
 from aico.data.lmdb import SealedStore
-from aico.errors import Busy, InvalidInput, KeyringUnavailable, NotFound, StorageError, WrongPassphrase, storage_error
+from aico.errors import (
+    AicoError,
+    Busy,
+    InvalidInput,
+    KeyringUnavailable,
+    NotFound,
+    StorageError,
+    WrongPassphrase,
+    storage_error,
+)
 from aico.files import locked_folder
 from aico.security import keyring, session_unlock
 from aico.security.encrypted_file import reseal_file
@@ -69,13 +79,15 @@ class Rotation:
         page_keys: DatabaseKeys,
         connection: EncryptedLibSQLConnection,
         hot_tier: SealedStore,
+        segments: SegmentView | None,
         backups: Backups,
         audit_log: AuditLog,
         cost: KdfCost,
     ) -> None:
         self._folder, self._data = folder, folder / DATA_FOLDER
         self._keys, self._page_keys, self._connection = keys, page_keys, connection
-        self._hot_tier, self._backups, self._audit_log, self._cost = hot_tier, backups, audit_log, cost
+        self._hot_tier, self._segments, self._backups = hot_tier, segments, backups
+        self._audit_log, self._cost = audit_log, cost
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -124,6 +136,9 @@ class Rotation:
         backups = self._backups.reseal(on_progress=lambda done, total: on_progress("backups", done, total))
         with suppress(StorageError):  # what cannot be used is not used
             self._hot_tier.begin_anew()
+        if self._segments is not None:
+            with suppress(AicoError):  # away: whoever next uses it does so first
+                self._segments.let_go_of_older_keys()
         self._delete_snapshots()
         return Resealed(pages, done, left, backups)
 

@@ -187,7 +187,11 @@ class Settings:
 
     @property
     def pin_cost(self) -> KdfCost:
-        """What one guess at a PIN costs: as a passphrase's, with 64 MiB at most, since a login waits for it each time."""
+        """What one guess at a PIN costs: as a passphrase's, with 64 MiB at most, since a login waits for it each time.
+
+        >>> aico.Settings(kdf=aico.KdfCost(memory_kib=1024 * 1024)).pin_cost.memory_kib
+        65536
+        """
         return replace(self.kdf, memory_kib=min(self.kdf.memory_kib, 64 * 1024))
 
     anchor_in_keyring: bool = True

@@ -73,15 +73,29 @@ class VaultKeys:
         return self._keys.root
 
     def list_slots(self) -> list[SlotInfo]:
-        """Every keyslot, in the order they were made."""
+        """Every keyslot, in the order they were made.
+
+        >>> [slot.kind for slot in vault.keys.list_slots()]
+        ['passphrase']
+        """
         return _infos(VaultFile.read(self._path).keyslots)
 
     def slots(self) -> list[SlotKind]:
-        """The kinds of keyslot there are, in the order they were made."""
+        """The kinds of keyslot there are, in the order they were made.
+
+        >>> vault.keys.slots()
+        ['passphrase']
+        """
         return [slot.kind for slot in self.list_slots()]
 
     def add_passphrase(self, passphrase: str) -> None:
-        """Let one more passphrase unlock the vault. Takes one key derivation. Raises InvalidInput."""
+        """Let one more passphrase unlock the vault. Takes one key derivation. Raises InvalidInput.
+
+        >>> vault.keys.add_passphrase("what Mia's sister knows")
+        >>> with aico.open(vault.folder, passphrase="what Mia's sister knows") as again:
+        ...     again.facts.count("mia")
+        1
+        """
         new = Passphrase(passphrase)
         with self._changing() as current:
             changed = current.before.with_passphrase(self._root, new, cost=self._cost)
@@ -92,6 +106,11 @@ class VaultKeys:
 
         A copy of vault.json from before the change, in a backup say, still opens with `old`. Raises WrongPassphrase
         if `old` opens no passphrase slot, InvalidInput; nothing is changed then.
+
+        >>> vault.keys.change_passphrase(passphrase, "a longer one than before")
+        >>> aico.open(vault.folder, passphrase=passphrase)
+        Traceback (most recent call last):
+        aico.errors.WrongPassphrase: ...
         """
         leaving, arriving = Passphrase(old), Passphrase(new)
         with self._changing() as current:
@@ -99,14 +118,28 @@ class VaultKeys:
             self._replace(current, changed, Action.PASSPHRASE_CHANGED, changed.keyslots[-1])
 
     def add_recovery_phrase(self) -> str:
-        """Make a recovery phrase of 24 words, which takes the place of an older one. Show it once, keep it nowhere."""
+        """Make a recovery phrase of 24 words, which takes the place of an older one. Show it once, keep it nowhere.
+
+        >>> words = vault.keys.add_recovery_phrase()
+        >>> len(words.split())
+        24
+        >>> with aico.open(vault.folder, passphrase=words) as again:
+        ...     again.facts.count("mia")
+        1
+        """
         with self._changing() as current:
             changed, phrase = current.before.with_recovery_phrase(self._root)
             self._replace(current, changed, Action.RECOVERY_PHRASE_MADE, changed.keyslots[-1])
         return phrase.reveal()
 
     def add_keyring(self) -> None:
-        """Let this machine's keyring unlock the vault. Raises KeyringUnavailable; nothing is changed then."""
+        """Let this machine's keyring unlock the vault. Raises KeyringUnavailable; nothing is changed then.
+
+        >>> vault.keys.add_keyring()
+        >>> with aico.open(vault.folder) as again:  # nobody is asked
+        ...     again.facts.count("mia")
+        1
+        """
         with self._changing() as current:
             changed = current.before.with_keyring(self._root)
             self._replace(current, changed, Action.KEYRING_ADDED, changed.keyslots[-1])
@@ -117,6 +150,11 @@ class VaultKeys:
         """Take one way to unlock away. Raises NotFound, or InvalidInput for the last passphrase or recovery phrase.
 
         A keyring alone is not enough to stay: it is lost with its machine.
+
+        >>> vault.keys.add_passphrase("for a while")
+        >>> vault.keys.remove(vault.keys.list_slots()[-1].id)
+        >>> vault.keys.slots()
+        ['passphrase']
         """
         with self._changing() as current:
             left, removed = current.before.with_slot_removed(self._root, slot_id)
@@ -145,6 +183,10 @@ class VaultKeys:
 
         Raises WrongPassphrase or InvalidInput, and nothing is changed then; Busy if another process rotates or a
         reader keeps the log, DiskFull or StorageError: call it again.
+
+        >>> report = vault.keys.rotate(passphrase)
+        >>> report.generation, report.recovery_phrase
+        (2, None)
         """
         tell = on_progress or _silent
         with self._rotation.alone():
@@ -167,13 +209,22 @@ class VaultKeys:
         )
 
     def rotation_unfinished(self) -> bool:
-        """Whether a rotation was interrupted: something may still be sealed under the older keys."""
+        """Whether a rotation was interrupted: something may still be sealed under the older keys.
+
+        >>> vault.keys.rotation_unfinished()
+        False
+        """
         return bool(VaultFile.read(self._path).previous)
 
     def leave_unlocked(self, ttl_s: int) -> None:
         """Let this machine's keyring open the vault for `ttl_s` seconds, 12 hours at most; `lock` ends it.
 
         Never in a backup, on no other machine. Raises InvalidInput, KeyringUnavailable, DiskFull or StorageError.
+
+        >>> vault.keys.leave_unlocked(ttl_s=3600)
+        >>> with aico.open(vault.folder) as again:  # nobody is asked for an hour
+        ...     again.facts.count("mia")
+        1
         """
         folder = self._path.parent
         try:
@@ -185,7 +236,12 @@ class VaultKeys:
             raise
 
     def lock(self) -> bool:
-        """End what `leave_unlocked` began; whether there was anything to end. This open vault stays open."""
+        """End what `leave_unlocked` began; whether there was anything to end. This open vault stays open.
+
+        >>> vault.keys.leave_unlocked(ttl_s=3600)
+        >>> vault.keys.lock()
+        True
+        """
         return session_unlock.end(self._path.parent, VaultFile.read(self._path))
 
     def adopt(self, naming_key: NaturalKey) -> None:

@@ -42,14 +42,23 @@ class Views:
         return iter(self._views)
 
     def status(self) -> list[ViewStatus]:
-        """Each view's lag now; that of the embeddings where a model is chosen."""
+        """Each view's lag now; that of the embeddings where a model is chosen.
+
+        >>> vault.views.wait()
+        >>> [(view.name, view.lag) for view in vault.views.status() if view.name == "recall index"]
+        [('recall index', 0)]
+        """
         found = [ViewStatus(view.name, view.lag(), view.trouble) for view in self._views]
         if self._embeddings.model is not None:
             found.append(ViewStatus(self._embeddings.name, self._embeddings.lag()))
         return found
 
     def get(self, name: str) -> View:
-        """A view by its name, with a hyphen in the place of a space too. Raises NotFound."""
+        """A view by its name, with a hyphen in the place of a space too. Raises NotFound.
+
+        >>> vault.views.get("hot-tier").lag()
+        0
+        """
         for view in self._views:
             if name in (view.name, view.name.replace(" ", "-")):
                 return view
@@ -61,6 +70,10 @@ class Views:
         """Let one view go, in memory and on the disk, and make it anew from the truth. Raises NotFound, StorageError.
 
         Costs time, never a memory. Others answer meanwhile; what is only made when it is asked for waits for that.
+
+        >>> vault.views.rebuild("recall index")
+        >>> [hit.text for hit in vault.memory.recall("mia", "Lisbon", kinds=("message",))]
+        ['I moved to Lisbon in May.']
         """
         view = self.get(name)
         view.drop()
@@ -71,6 +84,11 @@ class Views:
 
         This thread lends a hand. Raises Busy, which says how far it is, when the vectors take longer than `timeout_s`
         seconds; ModelUnavailable when there can be none. All is found by its words then.
+
+        >>> _ = vault.memory.record("mia", "It rains.", conversation="today")
+        >>> vault.views.wait(timeout_s=60)
+        >>> {view.lag for view in vault.views.status()}
+        {0}
         """
         try:
             self._embeddings.catch_up(timeout_s=timeout_s)
@@ -83,6 +101,10 @@ class Views:
 
         Ends after `timeout_s` seconds, else when the caller stops asking. For what shows the memory while it changes;
         whoever asks gets a current answer without it.
+
+        >>> changes = vault.views.watch(after=0, timeout_s=0)
+        >>> next(changes).tables["messages"]
+        1
         """
         seen = self._feed.newest() if after is None else after
         deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from tests.cli.conftest import run, run_json
+import aico
+from tests.cli.conftest import PASSPHRASE, run, run_json
 
 
 def test_the_hot_tier_is_shown_dumped_cleaned_and_emptied(home: Path) -> None:
@@ -24,3 +25,13 @@ def test_the_hot_tier_is_shown_dumped_cleaned_and_emptied(home: Path) -> None:
     assert run_json("lmdb", "clear") == {"cleared": True}
     assert run_json("lmdb", "dump", "session_memory")["entries"] == []
     assert "the heron came by" in run("recent", "c").stdout
+
+
+def test_the_state_of_a_session_is_shown_with_its_name(home: Path) -> None:
+    with aico.open(home, passphrase=PASSPHRASE, create=False) as vault:
+        vault.memory.set_state("mia", "phone", {"draft": "Dear Otto,"}, ttl_s=3600)
+    [kept] = run_json("lmdb", "dump", "session_state")["entries"]
+    assert kept["value"] == {"session": "phone", "state": {"draft": "Dear Otto,"}}
+    assert "Dear Otto," in run("lmdb", "dump", "session_state").stdout
+    tables = {table["name"]: table["entries"] for table in run_json("lmdb", "ls")["tables"]}
+    assert tables["session_state"] == 1

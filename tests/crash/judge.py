@@ -24,11 +24,14 @@ PATIENCE_S = 60.0
 
 
 class Judge:
-    """The server, started once for many copies."""
+    """The server, started once for many copies. It imports `modules` before it forks."""
+
+    def __init__(self, *modules: str) -> None:
+        self._modules = modules
 
     def __enter__(self) -> "Judge":
         self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash.judge"],
+            [sys.executable, "-m", "tests.crash.judge", *self._modules],
             cwd=ROOT,
             text=True,
             stdin=subprocess.PIPE,
@@ -73,8 +76,17 @@ def read_vault(folder: str) -> str:
     return f"rows {len(texts)}"
 
 
+def read_part(kind: str, folder: str) -> str:
+    """What rests on the files of one kind, in a world of `tests.crash.world`."""
+    from tests.crash.world import read_world
+
+    return read_world(kind, Path(folder))
+
+
 def _judged(kind: str, folder: str) -> str:
     try:
+        if kind.startswith("world "):
+            return read_part(kind.removeprefix("world "), folder)
         return {"database": read_database, "vault": read_vault}[kind](folder)
     except AicoError as exc:
         return type(exc).__name__
@@ -102,7 +114,7 @@ def _in_fork(kind: str, folder: str) -> str:
 
 
 def _main() -> None:
-    for name in ("aico.vault", "aico.testing", "tests.data.libsql.cases"):
+    for name in ("aico.vault", "aico.testing", "tests.data.libsql.cases", *sys.argv[1:]):
         importlib.import_module(name)  # once, for all forks
 
     for line in sys.stdin:

@@ -34,3 +34,37 @@ def test_many_ids_are_looked_up_and_not_sought_among_all_that_the_person_has(nam
         for sql, values in by_id:
             plan = [row["detail"] for row in vault.connection.fetch_all(f"EXPLAIN QUERY PLAN {sql}", values)]
             assert not [line for line in plan if line.endswith(OF_ALL) or line.startswith("SCAN m")], sql
+
+
+def test_a_page_of_the_album_takes_its_messages_by_place_and_not_by_id():
+    """Ids lie all over their index; the messages of a day lie side by side."""
+    with temporary_vault() as vault:
+        for number in range(MANY):
+            vault.memory.record("mia", f"tram {number}", conversation="c")
+        with noted_statements() as noted:
+            vault.album.messages("mia", limit=MANY)
+        [(sql, values)] = [(sql, values) for sql, values in noted if "FROM messages m" in sql]
+        plan = [row["detail"] for row in vault.connection.fetch_all(f"EXPLAIN QUERY PLAN {sql}", values)]
+        assert "SEARCH m USING INTEGER PRIMARY KEY (rowid=?)" in plan
+        assert not [line for line in plan if line.startswith("SCAN m") or ("(id=?)" in line and " m " in line)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "index"),
+    [
+        ({"tag": "kept"}, "sqlite_autoindex_messages_1 (id=?)"),
+        ({"favourite": True}, "sqlite_autoindex_messages_1 (id=?)"),
+        ({"noted": True, "conversation": "c"}, "sqlite_autoindex_messages_1 (id=?)"),
+        ({"conversation": "c"}, "messages_in_order (conversation_id=?"),
+        ({"favourite": False}, "messages_of_user (user_id=? AND at>? AND at<?)"),
+    ],
+    ids=str,
+)
+def test_a_filter_of_the_album_is_looked_up_by_what_few_messages_have(asked, index):
+    with temporary_vault() as vault:
+        vault.album.tag("mia", vault.memory.record("mia", "tram", conversation="c"), "kept")
+        with noted_statements() as noted:
+            vault.album.messages("mia", **asked)
+        [(sql, values)] = [(sql, values) for sql, values in noted if "m.row_id IN" in sql]
+        plan = [row["detail"] for row in vault.connection.fetch_all(f"EXPLAIN QUERY PLAN {sql}", values)]
+        assert [line for line in plan if line.startswith("SEARCH m USING") and index in line], plan

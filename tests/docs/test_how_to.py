@@ -15,6 +15,7 @@ SHOWN = {
     "openai-agents": ["2 Hi there!"],
     "async": ["I moved to Lisbon in May.", "True"],
     "mcp": ["I moved to Lisbon in May."],
+    "sessions": ["{'draft': 'Dear Otto,', 'open': ['when is the train?']}"],
 }
 """What the blocks of a page print, as far as it tells that they did what they say."""
 

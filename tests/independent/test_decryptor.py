@@ -78,7 +78,8 @@ def test_the_hot_tier_is_read_from_the_bytes_alone(tmp_path):
         newest = open_vault.connection.fetch_all("SELECT max(number) FROM change_feed")[0][0]
     found = decryptor.hot_tier(folder, PASSPHRASE)
     pages = dict(found["session_memory"])
-    assert msgspec.msgpack.decode(pages.pop(b"mark"))[0] == newest
+    mark = decryptor.hot_tier_prefix(folder, PASSPHRASE, "mark") + bytes(8)
+    assert msgspec.msgpack.decode(pages.pop(mark))[0] == newest
     prefix = decryptor.hot_tier_prefix(folder, PASSPHRASE, user, conversation)
     assert sorted(pages) == [prefix + (1).to_bytes(8, "big"), prefix + (2).to_bytes(8, "big")]
     first, second = (msgspec.msgpack.decode(pages[key]) for key in sorted(pages))
@@ -86,7 +87,7 @@ def test_the_hot_tier_is_read_from_the_bytes_alone(tmp_path):
     assert [turn[3] for turn in first[3] + second[3]] == [f"turn {number}" for number in range(10)]
     [(key, state)] = found["session_state"]
     assert key == decryptor.hot_tier_prefix(folder, PASSPHRASE, user, "s1") + bytes(8)
-    assert msgspec.msgpack.decode(state) == {"mood": "calm"}
+    assert msgspec.msgpack.decode(state) == ["s1", '{"mood":"calm"}']
 
 
 def test_another_secret_opens_nothing(vault):

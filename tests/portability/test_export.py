@@ -16,7 +16,7 @@ from aico.data.libsql.registry import SchemaRegistry
 from aico.errors import Forgotten, FormatTooNew, InvalidInput, NotFound
 from aico.portability.records import KINDS, NOT_EXPORTED
 from aico.portability.report import BadRecord
-from aico.testing import PASSPHRASE, cheap_settings, temporary_vault
+from aico.testing import PASSPHRASE, FixedClock, cheap_settings, temporary_vault
 
 AT = datetime.fromisoformat("2026-05-08T19:30:00.000001+02:00")
 
@@ -436,8 +436,8 @@ def test_an_export_that_hangs_rows_on_somebody_elses_memory_is_counted_and_chang
 
 def test_nobody_can_make_another_persons_memories_forgotten_or_merged_before_they_are_there(vault):
     tom = vault.users.find("tom")
-    conversation = vault._natural_ids.conversation(tom, "later")
-    message = vault._natural_ids.message(conversation, "m1").hex()
+    conversation = vault._store.natural_ids.conversation(tom, "later")
+    message = vault._store.natural_ids.message(conversation, "m1").hex()
     at = "2026-05-08T12:00:00+00:00"
     planted = [
         {"kind": "erasure", "id": message, "receipt_id": "aa" * 16, "of": "message", "at": at},
@@ -450,3 +450,26 @@ def test_nobody_can_make_another_persons_memories_forgotten_or_merged_before_the
     assert vault.memory.forget("tom", id=recorded).verify()
     with pytest.raises(Forgotten):
         vault.memory.record("tom", "It is here.", conversation="later", source_id="m1")
+
+
+@pytest.mark.parametrize("other_name", [None, "otto"])
+def test_what_was_merged_stays_merged_when_an_older_export_comes_back(other_name):
+    with temporary_vault(clock=FixedClock()) as vault:
+        for name, text in (("a", "One."), ("b", "Two."), ("b", "One.")):
+            vault.memory.record("mia", text, conversation=name, source_id=text)
+        vault.album.tag("mia", vault.memory.recent("mia", "b")[-1].id, "seen")
+        older, user = exported(vault), other_name or "mia"
+        vault.import_(io.BytesIO(older), other_name)
+        vault.conversations.merge(user, keep="a", drop="b")
+        once = [moment.text for moment in vault.memory.recent(user, "a")]
+        assert sorted(once) == ["One.", "Two."]
+        vault.import_(io.BytesIO(older), other_name)
+        vault.memory.record(user, "Three.", conversation="b")
+        assert [moment.text for moment in vault.memory.recent(user, "b")] == [*once, "Three."]
+        assert [(one.name, one.messages) for one in vault.conversations.list(user)] == [("a", 3)]
+        assert [moment.text for moment in vault.album.messages(user, tag="seen")] == ["One."]
+        [kept] = [moment.id for moment in vault.memory.recent(user, "a") if moment.text == "One."]
+        vault.memory.forget(user, id=kept)
+        vault.import_(io.BytesIO(older), other_name)
+        assert [moment.text for moment in vault.memory.recent(user, "a")] == ["Two.", "Three."]
+        assert vault.album.tags(user) == []

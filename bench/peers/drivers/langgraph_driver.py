@@ -1,5 +1,6 @@
 """LangGraph's SQLite store with its vector index (sqlite-vec), a namespace for each user.
 
+Its documentation names the embedded fields `fields`, this release reads `text_fields` and else embeds the whole value.
 Where Python's own SQLite loads no extension, the same store runs on the one that `pysqlite3` brings.
 """
 
@@ -28,7 +29,8 @@ class LangGraph:
             engine = pysqlite3
         self._connection = engine.connect(str(folder / "store.db"), check_same_thread=False, isolation_level=None)
         self._store = SqliteStore(
-            self._connection, index={"dims": DIMENSION, "embed": embedder.__call__, "fields": ["text"]}
+            self._connection,
+            index={"dims": DIMENSION, "embed": embedder.__call__, "fields": ["text"], "text_fields": ["text"]},
         )
         self._store.setup()
 

@@ -50,7 +50,11 @@ class AnalyticsEngine:
 
     @property
     def names(self) -> Sequence[str]:
-        """The reports there are."""
+        """The reports there are.
+
+        >>> "activity" in vault.analytics.names
+        True
+        """
         return (*REPORTS, "topics", "unanswered")
 
     def sql(self, user: str, sql: str, parameters: Sequence[Any] = (), *, seconds_max: float = 60.0) -> Answer:
@@ -59,15 +63,26 @@ class AnalyticsEngine:
         Times are UTC; those that end in `_local` are what the person's clock showed. Raises InvalidInput for anything
         but one reading statement or for more than 100,000 rows, Busy after `seconds_max` seconds, StorageError where
         memory does not suffice, NotFound for a user.
+
+        >>> vault.analytics.sql("mia", "SELECT count(*) FROM facts WHERE category = ?", ["home"]).rows
+        [(1,)]
         """
         return self._view.sql(user, sql, parameters, seconds_max=seconds_max)
 
     def tables(self) -> Mapping[str, Sequence[str]]:
-        """The tables that `sql` may name, with their columns."""
+        """The tables that `sql` may name, with their columns.
+
+        >>> "said_local" in vault.analytics.tables()["messages"]
+        True
+        """
         return self._view.tables()
 
     def report(self, /, name: str, user: str, **options: Any) -> Report:
-        """One report by name. Most take `by`: "day", "week" or "month". Raises NotFound, InvalidInput."""
+        """One report by name. Most take `by`: "day", "week" or "month". Raises NotFound, InvalidInput.
+
+        >>> vault.analytics.report("activity", "mia", by="month").answer.records()[0]["messages"]
+        1
+        """
         self._recall_log.flush()
         if name == "topics":
             return self.topics(user, **options)
@@ -85,6 +100,12 @@ class AnalyticsEngine:
         """What was talked about in each day, week or month: clusters of what messages mean, named by their own words.
 
         Raises NotFound where there are no vectors: without an embedding model, or before it got to work.
+
+        >>> for text in ("The tram is late.", "The tram is slow.", "Where is the tram?"):
+        ...     _ = vault.memory.record("mia", text, conversation="tram")
+        >>> vault.views.wait()
+        >>> sum(count for month, topic, count in vault.analytics.topics("mia").answer.rows)
+        4
         """
         user_id = self._view.user_id(user)
         said = self._view.ask(
@@ -112,7 +133,11 @@ class AnalyticsEngine:
         return Report("topics", f"Topics by {by}", Answer(("from", "topic", "messages"), rows), "lines")
 
     def unanswered(self, user: str) -> Report:
-        """What was asked and not found, as far as the log goes back: the question, how often, and when last."""
+        """What was asked and not found, as far as the log goes back: the question, how often, and when last.
+
+        >>> vault.analytics.unanswered("mia").answer.columns
+        ('question', 'times', 'last_asked')
+        """
         self._recall_log.flush()
         rows = self._connection.fetch_all(
             "SELECT extra ->> '$.question' AS question, count(*) AS times, max(timestamp) AS last FROM logs "
@@ -131,7 +156,12 @@ class AnalyticsEngine:
         format: Literal["jsonl", "parquet"] = "jsonl",
         redact: bool = True,
     ) -> TrainingReport:
-        """Write what the person agreed to, **in the clear**, for training a model. See `aico.analytics.training`."""
+        """Write what the person agreed to, **in the clear**, for training a model. See `aico.analytics.training`.
+
+        >>> vault.preferences.set("mia", "training.consent", True)
+        >>> vault.analytics.export("mia", folder / "training.jsonl").messages
+        1
+        """
         return self._training.write(user, Path(file).expanduser().absolute(), format=format, redact=redact)
 
     def _message_vectors(self, user_id: bytes, wanted: Any) -> tuple[list[bytes], Vectors]:

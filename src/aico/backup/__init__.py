@@ -99,6 +99,12 @@ class Backups:
 
         The file holds only the pages that the newest backup there does not have, unless `full`. Needs as much free
         room there as the database is large. Raises DiskFull or StorageError; no half backup is left then.
+
+        >>> made = vault.backups.create()
+        >>> _ = vault.memory.record("mia", "It rains.", conversation="today")
+        >>> later = vault.backups.create()  # only what changed
+        >>> later.parent == made.id, later.stored_pages < made.stored_pages
+        (True, True)
         """
         place = self._place(folder)
         copy_path = place / f".new-{secrets.token_hex(8)}"
@@ -132,13 +138,23 @@ class Backups:
             parent = None
 
     def list(self, folder: Path | str | None = None) -> "list[BackupInfo]":
-        """This vault's backups in the folder, oldest first. Files that its keys do not open are left out."""
+        """This vault's backups in the folder, oldest first. Files that its keys do not open are left out.
+
+        >>> made = vault.backups.create(folder / "on another disk")
+        >>> vault.backups.list(folder / "on another disk") == [made]
+        True
+        """
         return [_info(path, head) for path, head in _heads(self._place(folder), self._keys)]
 
     def count_others(self, folder: Path | str | None = None) -> int:
         """How many files there look like backups and do not open: damaged, another vault's, or older than a rotation.
 
         A restore opens the last with the secrets of their day.
+
+        >>> made = vault.backups.create()
+        >>> _ = made.path.write_bytes(b"what a broken disk leaves")
+        >>> vault.backups.count_others()
+        1
         """
         return len(set(self._place(folder).glob(f"*{SUFFIX}")) - {info.path for info in self.list(folder)})
 
@@ -147,6 +163,10 @@ class Backups:
 
         Each is replaced whole. The newest first: while both generations are known, one that was sealed anew opens what
         it builds on, not the other way round. One that is damaged stays as it is. Returns how many were sealed anew.
+
+        >>> made = vault.backups.create()
+        >>> vault.backups.reseal()  # a rotation has this done
+        0
         """
         keys, resealed = self._keys, 0
         older = [path for path, _ in reversed(_heads(self.folder, keys)) if generation_of(path) != max(keys)]
@@ -164,6 +184,11 @@ class Backups:
 
         By the order of the audit log, whatever the clock said. Of a backup that this vault's log does not know, because
         the vault itself was restored from it or from an older one, by the clock.
+
+        >>> made = vault.backups.create()
+        >>> _ = vault.memory.forget("mia", id=said)
+        >>> vault.backups.forgotten_since(made)
+        1
         """
         row = self._connection.fetch_one(
             "SELECT json_extract(counts, '$.after') FROM audit_log WHERE action = ? AND subject_id = ?",
@@ -180,6 +205,10 @@ class Backups:
         """Read a backup, and all it builds on, to the last byte.
 
         Raises Tampered, NotFound if one of them is missing, StorageError. It can then not be restored.
+
+        >>> made = vault.backups.create()
+        >>> vault.backups.verify(made.path) == made
+        True
         """
         chain = _chain(Path(path), self._keys)
         for _ in _pages(chain, on_progress or _silent):
@@ -187,7 +216,12 @@ class Backups:
         return _info(chain[-1].path, chain[-1].head)
 
     def prune(self, keep: int, folder: Path | str | None = None) -> Sequence[BackupInfo]:
-        """Delete all but the newest `keep` backups and what those build on; returns the deleted. Raises InvalidInput."""
+        """Delete all but the newest `keep` backups and what those build on; returns the deleted. Raises InvalidInput.
+
+        >>> made = [vault.backups.create(full=True) for _ in range(3)]
+        >>> len(vault.backups.prune(keep=2))
+        1
+        """
         if type(keep) is not int or keep < 1:
             raise InvalidInput("keep is a whole number from 1 on; nothing was deleted", field="keep")
         found = {info.id: info for info in self.list(folder)}

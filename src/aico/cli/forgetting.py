@@ -167,8 +167,12 @@ def _show_verdict(remains: "Sequence[Remainder]") -> None:
     if not remains:
         say("✓ Looked again: nothing of it is left.")
         return
-    where = ", ".join(remainder.place for remainder in remains)
-    say(f"✗ Looked again: something is left in {where}. Run `aico doctor`, then forget again.")
+    where = ", ".join(remainder.place for remainder in remains if not remainder.trouble)
+    if where:
+        say(f"✗ Looked again: something is left in {where}. Run `aico doctor`, then forget again.")
+    for remainder in remains:
+        if remainder.trouble:
+            say(f"✗ {remainder.place} could not be asked: {remainder.trouble}.")
 
 
 def _show_list(receipts: "Sequence[Receipt]") -> None:
@@ -179,7 +183,7 @@ def _show_list(receipts: "Sequence[Receipt]") -> None:
 
 
 def _verdict(remains: "Sequence[Remainder]") -> dict[str, Any]:
-    left = [{"place": remainder.place, "count": remainder.count} for remainder in remains]
+    left = [{"place": one.place, "count": one.count, "trouble": one.trouble} for one in remains]
     return {"verified": not remains, "remains": left}
 
 

@@ -1,6 +1,6 @@
 """The Memory Album: everything a person said and what became of it, by day and month, with what they marked."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, tzinfo
@@ -13,7 +13,7 @@ from aico.data.facts import NameCount
 from aico.data.libsql import LibSQLConnection, Value
 from aico.data.limits import checked_name, checked_page
 from aico.data.marks import FAVOURITES, NOTED, TAGGED, Marking, MarkRepository, Marks
-from aico.data.row_ids import parsed_id
+from aico.data.row_ids import parsed_id, rows_by_id
 from aico.data.user import UserService
 from aico.errors import InvalidInput, NotFound
 
@@ -109,20 +109,25 @@ class Album(Marking):
         limit, offset = checked_page(limit, offset)
         if user_id is None:
             return []
-        clauses: list[tuple[str, list[Value]]] = [("m.user_id = ? AND m.at >= ? AND m.at < ?", [user_id, first, last])]
+        marked_ones = bool(favourite or noted or tag is not None)
+        owner = (
+            "+m.user_id" if marked_ones or conversation is not None else "m.user_id"
+        )  # looked for among few, by these
+        at, place = ("+m.at", "+m.conversation_id") if marked_ones else ("m.at", "m.conversation_id")
+        clauses: list[tuple[str, list[Value]]] = [(f"{owner} = ? AND {at} >= ? AND {at} < ?", [user_id, first, last])]
         if conversation is not None:
-            clauses.append(("m.conversation_id = ?", [self._conversations.conversation_id(user_id, conversation)]))
+            clauses.append((f"{place} = ?", [self._conversations.conversation_id(user_id, conversation)]))
         for chosen, marked in ((favourite, FAVOURITES), (noted, NOTED)):
             if chosen is not None:
                 clauses.append((f"m.id {'IN' if chosen else 'NOT IN'} ({marked})", [user_id]))
         if tag is not None:
             clauses.append((f"m.id IN ({TAGGED})", [user_id, checked_name(tag, field="tag")]))
-        rows = self._connection.fetch_all(
-            f"SELECT m.id FROM messages m WHERE {' AND '.join(clause for clause, _ in clauses)} "
+        found = self._conversations.found(
+            f"SELECT m.row_id FROM messages m WHERE {' AND '.join(clause for clause, _ in clauses)} "
             "ORDER BY m.at DESC, m.position DESC LIMIT ? OFFSET ?",
             (*(value for _, values in clauses for value in values), limit, offset),
         )
-        return self._kept(user_id, [row["id"] for row in rows])
+        return self._with_marks(user_id, found)
 
     def get(self, user: str, id: str) -> KeptMoment:
         """One message. Raises NotFound.
@@ -156,24 +161,32 @@ class Album(Marking):
         return [] if user_id is None else [NameCount(*one) for one in self._marks.tag_counts(user_id)]
 
     def _kept(self, user_id: bytes, ids: list[bytes]) -> list[KeptMoment]:
-        moments, marks = self._conversations.moments(user_id, ids), self._marks.of(user_id, ids)
+        moments = self._conversations.moments(user_id, ids)
+        return self._with_marks(user_id, [moments[id_] for id_ in ids if id_ in moments])
+
+    def _with_marks(self, user_id: bytes, moments: list[Moment]) -> list[KeptMoment]:
+        ids = [bytes.fromhex(moment.id) for moment in moments]
+        marks, facts = self._marks.of(user_id, ids), self._facts_drawn_from(user_id, ids)
         return [
             KeptMoment(
-                **{name: getattr(moments[id_], name) for name in Moment.__dataclass_fields__},
-                facts=self._facts_drawn_from(user_id, id_),
+                **{name: getattr(moment, name) for name in Moment.__dataclass_fields__},
+                facts=tuple(facts.get(id_, ())),
                 marks=marks.get(id_, Marks()),
             )
-            for id_ in ids
-            if id_ in moments
+            for id_, moment in zip(ids, moments, strict=True)
         ]
 
-    def _facts_drawn_from(self, user_id: bytes, message_id: bytes) -> tuple[str, ...]:
-        rows = self._connection.fetch_all(
-            "SELECT f.id FROM fact_sources s JOIN facts f ON f.id = s.fact_id WHERE s.message_id = ? AND f.user_id = ? "
-            "AND f.status = 'accepted' AND f.superseded_at IS NULL ORDER BY s.row_id",
-            (message_id, user_id),
+    def _facts_drawn_from(self, user_id: bytes, messages: list[bytes]) -> dict[bytes, list[str]]:
+        """The ids of the believed facts, by message."""
+        found = defaultdict[bytes, list[str]](list)
+        sql = (
+            "SELECT s.message_id, f.id FROM fact_sources s JOIN facts f ON f.id = s.fact_id "
+            "WHERE s.message_id IN ({ids}) AND +f.user_id = ? AND f.status = 'accepted' AND f.superseded_at IS NULL "
+            "ORDER BY s.row_id"
         )
-        return tuple(row["id"].hex() for row in rows)
+        for message_id, fact_id in rows_by_id(self._connection, sql, messages, user_id):
+            found[message_id].append(fact_id.hex())
+        return found
 
     def _message_days(self, user_id: bytes, first: int, last: int) -> Iterator[tuple[date, int]]:
         rows = self._connection.fetch_all(

@@ -145,7 +145,13 @@ class AuditLog:
     def entries(
         self, *, user_id: str | None = None, action: Action | None = None, after: int = 0, limit: int | None = None
     ) -> list[AuditEntry]:
-        """Entries behind number `after`, oldest first: of one person, of one kind, or all. Raises InvalidInput."""
+        """Entries behind number `after`, oldest first: of one person, of one kind, or all. Raises InvalidInput.
+
+        >>> before = vault.audit_log.head().count
+        >>> _ = vault.sessions.create_session(mia)
+        >>> [entry.action for entry in vault.audit_log.entries(user_id=mia, after=before)]
+        ['session created']
+        """
         where, values = ["id > ?"], [after, *(() if user_id is None else (_hex(user_id),))]
         where += [] if user_id is None else ["user_id = ?"]
         where += [] if action is None else ["action = ?"]
@@ -157,7 +163,12 @@ class AuditLog:
         return [_entry(row) for row in rows]
 
     def last_entries(self, count: int, *, user_id: str | None = None) -> list[AuditEntry]:
-        """The last entries, oldest first. Raises as `entries`."""
+        """The last entries, oldest first. Raises as `entries`.
+
+        >>> _ = vault.sessions.create_session(mia)
+        >>> [entry.action for entry in vault.audit_log.last_entries(1)]
+        ['session created']
+        """
         rows = self._connection.fetch_all(
             "SELECT id, at, action, user_id, subject_id, counts FROM audit_log "
             f"{'' if user_id is None else 'WHERE user_id = ?'} ORDER BY id DESC LIMIT ?",
@@ -166,7 +177,11 @@ class AuditLog:
         return [_entry(row) for row in reversed(rows)]
 
     def head(self) -> Head:
-        """How far the log reaches now. Note it down where whoever changes the vault cannot change it."""
+        """How far the log reaches now. Note it down where whoever changes the vault cannot change it.
+
+        >>> vault.audit_log.head().count == len(vault.audit_log.entries())
+        True
+        """
         row = self._connection.fetch_one("SELECT id, seal FROM audit_log ORDER BY id DESC LIMIT 1")
         return Head(0, _BEFORE_THE_FIRST) if row is None else Head(row["id"], row["seal"])
 
@@ -174,6 +189,10 @@ class AuditLog:
         """Compute every seal anew, oldest first; with a `known` head also that nothing up to it is missing.
 
         Takes about 10 µs an entry.
+
+        >>> known = vault.audit_log.head()
+        >>> vault.audit_log.verify(known).intact
+        True
         """
         head = Head(0, _BEFORE_THE_FIRST)
         met = known is None or known == head

@@ -8,6 +8,7 @@ from enum import Enum
 from aico.clock import IdSource, from_us, to_us, utc_offset_minutes
 from aico.data.libsql import LibSQLConnection, Row, Value
 from aico.data.limits import checked_label, checked_name, checked_text
+from aico.data.merged_rows import conversation_led_to, conversation_named, lead
 from aico.data.row_ids import NaturalIds, rows_by_id
 from aico.errors import InvalidInput, NotFound
 
@@ -132,6 +133,16 @@ class ConversationRepository:
         )
         return {row["id"]: _moment(row) for row in rows}
 
+    def found(self, row_ids: str, values: Sequence[Value]) -> list[Moment]:
+        """The messages that a statement finds, by their `row_id`, newest first: those of one time lie side by side.
+
+        An id would have to be looked up in an index as large as all messages, at a place of its own for each.
+        """
+        rows = self._connection.fetch_all(
+            f"{_SELECT_MOMENTS} WHERE m.row_id IN ({row_ids}) ORDER BY m.at DESC, m.position DESC", values
+        )
+        return [_moment(row) for row in rows]
+
     def ensure(self, user_id: bytes, name: str) -> bytes:
         """The id of the conversation that goes by this name, made if new. Call it inside a transaction."""
         place = self._place(user_id, checked_name(name, field="conversation"))
@@ -140,8 +151,9 @@ class ConversationRepository:
 
     def conversation_id(self, user_id: bytes, name: str) -> bytes:
         """The id that a conversation of this name has or would have; that of another, where it was merged into it."""
-        named = self._natural_ids.conversation(user_id, checked_name(name, field="conversation"))
-        return self._merged_into(user_id, named) or named
+        return conversation_named(
+            self._connection, self._natural_ids, user_id, checked_name(name, field="conversation")
+        )
 
     def set_title(self, user_id: bytes, name: str, title: str) -> bool:
         """Give a conversation a title, unless it has one or no message; whether it was given. Call it inside a transaction.
@@ -159,29 +171,28 @@ class ConversationRepository:
 
     def _place(self, user_id: bytes, name: str) -> _Place:
         named = self._natural_ids.conversation(user_id, name)
-        if self._connection.fetch_one("SELECT 1 FROM conversations WHERE id = ?", (named,)):
+        row = self._connection.fetch_one("SELECT user_id FROM conversations WHERE id = ?", (named,))
+        if row is not None and row["user_id"] == user_id:
             return _Place(name, named, named, there=True)
-        merged = self._merged_into(user_id, named)
-        return _Place(name, named, merged or named, there=merged is not None)
+        merged = conversation_led_to(self._connection, user_id, named)
+        free = named if row is None else self._ids.new_id()  # somebody else's row was planted under the id
+        return _Place(name, named, merged or free, there=merged is not None)
 
     def _begin_missing(self, user_id: bytes, places: Iterable[_Place]) -> None:
         """Make the conversations that are not there. One whose name led to a forgotten one begins anew."""
         for place in places:
             if not place.there:
-                self._connection.execute("DELETE FROM merged_rows WHERE id = ?", (place.named,))
+                if place.conversation == place.named:
+                    self._connection.execute("DELETE FROM merged_rows WHERE id = ?", (place.named,))
+                else:
+                    self._lead(user_id, "conversation", place.named, to=place.conversation)
                 self._connection.execute(
                     "INSERT INTO conversations (id, user_id, name, created_at) VALUES (?, ?, ?, ?)",
-                    (place.named, user_id, place.name, self._ids.now_us()),
+                    (place.conversation, user_id, place.name, self._ids.now_us()),
                 )
 
-    def _merged_into(self, user_id: bytes, conversation_id: bytes) -> bytes | None:
-        """The conversation that one was merged into, as long as that is there."""
-        row = self._connection.fetch_one(
-            "SELECT r.into_id FROM merged_rows r JOIN conversations c ON c.id = r.into_id AND c.user_id = r.user_id "
-            "WHERE r.id = ? AND r.user_id = ?",
-            (conversation_id, user_id),
-        )
-        return None if row is None else bytes(row["into_id"])
+    def _lead(self, user_id: bytes, kind: str, old: bytes, *, to: bytes) -> None:
+        lead(self._connection, user_id, kind, old, to=to, at=self._ids.now_us())
 
     def _add_some(self, user_id: bytes, messages: Sequence[Message], return_forgotten: bool) -> list[Recorded]:
         """Find out what there is of all of them first, then write what is new."""
@@ -193,7 +204,15 @@ class ConversationRepository:
             for id in forgotten:
                 self._connection.execute("DELETE FROM erasures WHERE id = ?", (id,))
             forgotten = set()
-        known = self._among("SELECT id FROM messages WHERE id IN ({ids}) AND +user_id = ?", sourced, user_id)
+        owners = {
+            bytes(row["id"]): row["user_id"]
+            for row in rows_by_id(self._connection, "SELECT id, user_id FROM messages WHERE id IN ({ids})", sourced)
+        }
+        known = {id for id, owner in owners.items() if owner == user_id}
+        elsewhere = {id: self._ids.new_id() for id in owners.keys() - known - forgotten}
+        for named, message_id in elsewhere.items():  # somebody else's row was planted under the id
+            self._lead(user_id, "message", named, to=message_id)
+        ids = [elsewhere.get(id, id) for id in ids]
         recorded, new = list[Recorded](), list[tuple[bytes, Message]]()
         for message_id, message in zip(ids, messages, strict=True):
             if message_id in forgotten:

@@ -9,6 +9,7 @@ from aico.clock import IdSource
 from aico.data.facts import FactRepository
 from aico.data.libsql import LibSQLConnection
 from aico.data.marks import MarkRepository
+from aico.data.merged_rows import lead
 from aico.errors import InvalidInput
 
 SHARED_MIN = 0.5
@@ -129,11 +130,7 @@ class Merger:
 
     def _note(self, user_id: bytes, kind: str, *, keep: bytes, drop: bytes) -> None:
         """The old id leads to the new row from now on: what is imported again finds it."""
-        self._connection.execute(
-            "INSERT INTO merged_rows (id, user_id, into_id, kind, at) VALUES (?, ?, ?, ?, ?) "
-            "ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, into_id = excluded.into_id, at = excluded.at",
-            (drop, user_id, keep, kind, self._ids.now_us()),
-        )
+        lead(self._connection, user_id, kind, drop, to=keep, at=self._ids.now_us())
 
     def _likenesses(self, conversation: bytes) -> list[tuple[bytes, Likeness]]:
         rows = self._connection.fetch_all(

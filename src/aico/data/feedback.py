@@ -9,6 +9,7 @@ from aico.clock import IdSource, from_us, to_us
 from aico.data.json_values import JsonObject, checked_json_object, read_json
 from aico.data.libsql import LibSQLConnection, Row, Value
 from aico.data.limits import checked_limit, checked_name
+from aico.data.merged_rows import conversation_named
 from aico.data.row_ids import NaturalIds, parsed_id
 from aico.data.user import UserService
 from aico.errors import InvalidInput, NotFound
@@ -186,7 +187,8 @@ class FeedbackRepository:
             return None, None
         [(subject, name)] = named
         if subject == "conversation":
-            subject_id = self._natural_ids.conversation(user_id, checked_name(name, field="conversation"))
+            checked = checked_name(name, field="conversation")
+            subject_id = conversation_named(self._connection, self._natural_ids, user_id, checked)
         else:
             subject_id = parsed_id(name, what=subject)
         for table in SUBJECTS[subject]:

@@ -65,7 +65,7 @@ class ItemRepository:
         self._connection.execute_many(
             "INSERT INTO items (id, user_id, namespace, key, value, texts, memory_id, ttl_us, created_at, updated_at, "
             "expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
-            "value = excluded.value, texts = excluded.texts, memory_id = excluded.memory_id, ttl_us = excluded.ttl_us, "
+            "user_id = excluded.user_id, namespace = excluded.namespace, key = excluded.key, value = excluded.value, texts = excluded.texts, memory_id = excluded.memory_id, ttl_us = excluded.ttl_us, "
             "updated_at = excluded.updated_at, expires_at = excluded.expires_at",
             [(*row, now, now, None if row[-1] is None else now + row[-1]) for row in rows],
         )
@@ -74,7 +74,9 @@ class ItemRepository:
     def find(self, user_id: bytes, namespace: Sequence[str], key: str) -> Item | None:
         """The item at one place."""
         id_ = self._natural_ids.item(user_id, checked_namespace(namespace), checked_name(key, field="key"))
-        row = self._connection.fetch_one(f"SELECT * FROM items WHERE id = ? AND {_ALIVE}", (id_, self._ids.now_us()))
+        row = self._connection.fetch_one(
+            f"SELECT * FROM items WHERE id = ? AND user_id = ? AND {_ALIVE}", (id_, user_id, self._ids.now_us())
+        )
         return None if row is None else _item(row)
 
     def whose(self, memory: str) -> str | None:
@@ -126,7 +128,7 @@ class ItemRepository:
     def delete(self, user_id: bytes, namespace: Sequence[str], key: str) -> int:
         """Remove the item at one place, inside the caller's transaction; how many there were."""
         id_ = self._natural_ids.item(user_id, checked_namespace(namespace), checked_name(key, field="key"))
-        return self._connection.execute("DELETE FROM items WHERE id = ?", (id_,)).rowcount
+        return self._connection.execute("DELETE FROM items WHERE id = ? AND user_id = ?", (id_, user_id)).rowcount
 
     def clear(self, user_id: bytes, prefix: Sequence[str]) -> int:
         """Remove all under a prefix, inside the caller's transaction; how many there were."""

@@ -6,6 +6,7 @@ from datetime import datetime
 from aico.clock import IdSource, from_us
 from aico.data.libsql import LibSQLConnection, Row
 from aico.data.limits import checked_limit, checked_name
+from aico.data.merged_rows import conversation_named
 from aico.data.row_ids import NaturalIds, parsed_id
 from aico.data.user import UserService
 from aico.errors import NotFound
@@ -56,10 +57,12 @@ class LiveSessions:
         user_id = self._users.find(user)
 
         def work() -> bytes:
-            conversation_id = self._natural_ids.conversation(user_id or b"", name)
-            self._check_exists("conversations", conversation_id, what="the user has no such conversation")
+            conversation_id = conversation_named(self._connection, self._natural_ids, user_id or b"", name)
+            own = "SELECT 1 FROM conversations WHERE id = ? AND user_id = ?"
+            if not self._connection.fetch_one(own, (conversation_id, user_id)):
+                raise NotFound("the user has no such conversation; nothing was written")
             if device_id is not None:
-                self._check_exists("devices", device_id, what="no device has this id")
+                self._check_device(device_id)
             session_id = self._ids.new_id()
             self._connection.execute(
                 "INSERT INTO session_metadata (id, user_id, conversation_id, device_id, started_at, seen_at, expires_at) "
@@ -124,9 +127,9 @@ class LiveSessions:
         if not changed.rowcount:
             raise NotFound("the user has no live session of this id; nothing was changed", hint="start a new one")
 
-    def _check_exists(self, table: str, row_id: bytes, *, what: str) -> None:
-        if not self._connection.fetch_one(f"SELECT 1 FROM {table} WHERE id = ?", (row_id,)):
-            raise NotFound(f"{what}; nothing was written")
+    def _check_device(self, device_id: bytes) -> None:
+        if not self._connection.fetch_one("SELECT 1 FROM devices WHERE id = ?", (device_id,)):
+            raise NotFound("no device has this id; nothing was written")
 
 
 def _session(row: Row) -> LiveSession:

@@ -68,7 +68,9 @@ class MarkRepository:
     def add_tags(self, user_id: bytes, owner: bytes, tags: Iterable[str]) -> None:
         """Put tags on it; those it has stay. Raises InvalidInput."""
         self._connection.execute_many(
-            "INSERT INTO memory_tags (id, user_id, owner_id, tag) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO memory_tags (id, user_id, owner_id, tag) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE "
+            "SET user_id = excluded.user_id, owner_id = excluded.owner_id, tag = excluded.tag "
+            "WHERE user_id <> excluded.user_id",
             [(self._natural_ids.tag(owner, tag), user_id, owner, tag) for tag in map(_checked_tag, tags)],
         )
 
@@ -115,7 +117,9 @@ class MarkRepository:
     def _set(self, user_id: bytes, owner: bytes, column: str, value: int | str | None) -> None:
         mark = self._natural_ids.mark(owner)
         self._connection.execute(
-            "INSERT INTO memory_marks (id, user_id, owner_id, favourite) VALUES (?, ?, ?, 0) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO memory_marks (id, user_id, owner_id, favourite) VALUES (?, ?, ?, 0) ON CONFLICT (id) DO UPDATE "
+            "SET user_id = excluded.user_id, owner_id = excluded.owner_id, favourite = 0, note = NULL, tone = NULL "
+            "WHERE user_id <> excluded.user_id",
             (mark, user_id, owner),
         )
         self._connection.execute(f"UPDATE memory_marks SET {column} = ? WHERE id = ?", (value, mark))

@@ -57,7 +57,8 @@ class PreferenceRepository:
         """
         key, user_id = checked_name(key, field="key"), self._users.find(user)
         row = user_id and self._connection.fetch_one(
-            "SELECT value FROM preferences WHERE id = ?", (self._natural_ids.preference(user_id, key),)
+            "SELECT value FROM preferences WHERE id = ? AND user_id = ?",
+            (self._natural_ids.preference(user_id, key), user_id),
         )
         if row:
             return read_json(row["value"])
@@ -78,7 +79,8 @@ class PreferenceRepository:
             user_id = self._users.ensure(user)
             self._connection.execute(
                 "INSERT INTO preferences (id, user_id, key, value, updated_at) VALUES (?, ?, ?, ?, ?) "
-                "ON CONFLICT (id) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at",
+                "ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, key = excluded.key, value = excluded.value, "
+                "updated_at = excluded.updated_at",
                 (self._natural_ids.preference(user_id, key), user_id, key, kept, self._ids.now_us()),
             )
 
@@ -97,7 +99,8 @@ class PreferenceRepository:
         def work() -> int:
             assert user_id is not None
             preference_id = self._natural_ids.preference(user_id, key)
-            return self._connection.execute("DELETE FROM preferences WHERE id = ?", (preference_id,)).rowcount
+            own = "DELETE FROM preferences WHERE id = ? AND user_id = ?"
+            return self._connection.execute(own, (preference_id, user_id)).rowcount
 
         if user_id is None or not self._connection.write(work):
             raise NotFound("the user has no preference under this key; nothing was deleted")

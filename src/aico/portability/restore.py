@@ -11,7 +11,7 @@ from typing import BinaryIO, Protocol
 
 import msgspec
 
-from aico.data.libsql import LibSQLConnection
+from aico.data.libsql import LibSQLConnection, Value
 from aico.data.limits import checked_name
 from aico.data.row_ids import NaturalIds
 from aico.data.user import UserService
@@ -142,6 +142,8 @@ class Restoring:
     user_id: bytes = b""
     same_ids: bool = False
     renamed: dict[bytes, bytes] = field(default_factory=dict)
+    led: dict[Value, bytes] = field(default_factory=dict)
+    """What was merged in this vault, and into what."""
     records: int = 0
     promised: int | None = None
 
@@ -196,6 +198,7 @@ class Restoring:
         elif not self.user_id:
             raise InvalidInput("the user's own record must come first")
         self._rename(table.kind, row)
+        self._follow_leads(table.kind, row)
         if self._is_forgotten(table.kind, row):
             self.report.forgotten += 1
         elif self._contradicts(table.kind, row):
@@ -205,9 +208,12 @@ class Restoring:
         else:
             added = self.connection.execute(table.insert, table.parameters(row, self.user_id)).rowcount
             self.report.added += added
-            self.report.repeated += not added
             if added:
                 self.report.by_kind[table.kind.name] += 1
+            elif self._is_anothers(table.kind, row):
+                self.report.left_out["records under the id of another person's memory"] += 1
+            else:
+                self.report.repeated += 1
 
     def _settle_user(self, row: RowValues) -> None:
         """An export may claim any id: it is believed only where this vault gives that very id to the name it is for.
@@ -241,28 +247,45 @@ class Restoring:
         if after is not None and isinstance(before, bytes):
             row["id"] = self.renamed[before] = after
 
+    def _follow_leads(self, kind: Kind, row: RowValues) -> None:
+        """What was merged stays merged: it is not restored, and what hung on it hangs on what it was merged into."""
+        if kind.name in ("message", "conversation"):
+            into = self.connection.fetch_one(_LED_TO.format(table=kind.table), (row["id"], self.user_id))
+            if into is not None:
+                self.led[row["id"]] = bytes(into["into_id"])
+        columns = [name for name in kind.refers_to if name != "id" and row[name] in self.led]
+        for name in columns:
+            row[name] = self.led[row[name]]
+        if columns and kind.natural and kind.name not in ("message", "fact"):
+            row["id"] = kind.natural(self.natural_ids, self.user_id, row) or row["id"]
+
     def _is_forgotten(self, kind: Kind, row: RowValues) -> bool:
         for column in kind.forgotten_by:
             if row[column] is None:
                 continue
+            named = (self.led.get(row[column], row[column]), self.user_id)
             if self.return_forgotten:
-                self.connection.execute(
-                    "DELETE FROM erasures WHERE id = ? AND user_id = ?", (row[column], self.user_id)
-                )
-            elif self.connection.fetch_one(
-                "SELECT 1 FROM erasures WHERE id = ? AND user_id = ?", (row[column], self.user_id)
-            ):
+                self.connection.execute("DELETE FROM erasures WHERE id = ? AND user_id = ?", named)
+            elif self.connection.fetch_one("SELECT 1 FROM erasures WHERE id = ? AND user_id = ?", named):
                 return True
         return False
 
     def _contradicts(self, kind: Kind, row: RowValues) -> bool:
-        """What this vault holds was not forgotten here, whatever the export says."""
+        """What this vault holds was not forgotten here, nor what it merged apart, whatever the export says."""
+        if kind.name in ("message", "conversation"):
+            found = f"SELECT 1 FROM {kind.table} WHERE id = ?"
+            return row["id"] in self.led and self.connection.fetch_one(found, (self.led[row["id"]],)) is not None
         if kind.name != "erasure":
             return False
         return any(
             self.connection.fetch_one(f"SELECT 1 FROM {table} WHERE id = ?", (row["id"],))
             for table in ("messages", "facts")
         )
+
+    def _is_anothers(self, kind: Kind, row: RowValues) -> bool:
+        """Whether the id of a row that was not added is somebody else's. It is told apart from a repetition."""
+        sql = f"SELECT 1 FROM {kind.table} WHERE id = ? AND {kind.owner} <> ?"
+        return self.connection.fetch_one(sql, (row["id"], self.user_id)) is not None
 
     def _names_anothers(self, kind: Kind, row: RowValues) -> bool:
         """Whether the row hangs on what is somebody else's. Nobody would ever see it, and it would go with theirs."""
@@ -274,3 +297,9 @@ class Restoring:
             for column, tables in kind.refers_to.items()
             for table in tables
         )
+
+
+_LED_TO = """SELECT r.into_id FROM merged_rows r WHERE r.id = ? AND r.user_id = ? AND (
+    EXISTS (SELECT 1 FROM {table} t WHERE t.id = r.into_id AND t.user_id = r.user_id)
+    OR EXISTS (SELECT 1 FROM erasures e WHERE e.id = r.into_id AND e.user_id = r.user_id))"""
+"""Of a person's row that was merged: what it became, there or forgotten since. One that leads nowhere begins anew."""

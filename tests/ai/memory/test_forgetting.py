@@ -12,7 +12,7 @@ import aico
 from aico import Message
 from aico.ai.memory.traces import Bounds, TraceSearch
 from aico.data.libsql import EncryptedLibSQLConnection
-from aico.errors import InvalidInput, NotFound, StorageError
+from aico.errors import ForgottenInPart, InvalidInput, NotFound, StorageError
 from aico.testing import PASSPHRASE, FixedClock, cheap_settings, temporary_vault
 
 NOON = datetime(2026, 5, 8, 12, 0, tzinfo=UTC)
@@ -396,3 +396,52 @@ def test_a_line_that_took_a_deleted_ones_number_is_not_overlooked(vault):
     vault.connection.execute("DELETE FROM logs WHERE id = ?", (last,))
     assert vault.logs.insert_log(level="INFO", message="a castle") == last
     assert [trace.text for trace in search.look_again()] == ["a castle"]
+
+
+@pytest.mark.parametrize("breaks", [StorageError("it is away"), RuntimeError("a bug")])
+def test_every_view_is_tried_though_one_cannot_let_go_and_the_same_wish_again_finishes(vault, monkeypatch, breaks):
+    memory = vault.memory
+    memory.record("nell", "The dentist fixed my crown.", conversation="c")
+    memory.recent("nell", "c")
+    vault.views.wait()
+    first, *others = vault.views
+    asked = []
+
+    def refuse(user_id, ids):
+        raise breaks
+
+    with monkeypatch.context() as broken:
+        broken.setattr(type(first), "erase", lambda view, user_id, ids: refuse(user_id, ids))
+        for view in others:
+            real = type(view).erase
+            broken.setattr(
+                type(view), "erase", lambda view, user, ids, real=real: (asked.append(view), real(view, user, ids))
+            )
+        with pytest.raises(ForgottenInPart) as told:
+            memory.forget("nell", about="crown")
+    assert asked == others
+    assert told.value.views == (first.name,)
+    assert first.name in str(told.value)
+    assert "a bug" not in str(told.value), "what somebody else's error says may quote a memory"
+    assert memory.recall("nell", "crown") == []
+    memory.forget("nell", about="crown")
+    assert memory.receipt("nell", told.value.receipt).verify()
+
+
+def test_a_wish_again_in_another_process_lets_the_views_go_of_what_the_first_could_not(tmp_path, monkeypatch):
+    """Nothing is noted in the process that failed: the record of what was forgotten is what the second goes by."""
+    settings = cheap_settings(clock=FixedClock(NOON))
+    with aico.open(tmp_path / "vault", passphrase=PASSPHRASE, settings=settings) as vault:
+        vault.memory.record("nell", "The dentist fixed my crown.", conversation="c")
+        vault.memory.recall("nell", "crown")
+        view = next(iter(vault.views))
+        with monkeypatch.context() as broken:
+            broken.setattr(type(view), "erase", lambda *_: (_ for _ in ()).throw(StorageError("it is away")))
+            with pytest.raises(ForgottenInPart):
+                vault.memory.forget("nell", about="crown")
+        [receipt] = vault.memory.receipts("nell")
+    with aico.open(tmp_path / "vault", passphrase=PASSPHRASE, settings=settings) as vault:
+        view, given = next(iter(vault.views)), []
+        monkeypatch.setattr(type(view), "erase", lambda _, user_id, ids: given.extend(ids))
+        vault.memory.forget("nell", about="crown")
+    assert [id_.hex() for id_ in given] == list(receipt.messages)

@@ -14,7 +14,7 @@ import pytest
 
 import aico
 from aico.ai.memory.index import Filter
-from aico.errors import InvalidInput, StorageError
+from aico.errors import ForgottenInPart, InvalidInput, NotFound, StorageError
 from aico.settings import ChromaSpec, parse_settings
 from aico.testing import PASSPHRASE, FixedClock, HashEmbedder, cheap_settings
 
@@ -189,6 +189,71 @@ def test_a_server_reads_vectors_and_no_word_name_or_id(tmp_path, server):
         assert secret.encode() not in whole
 
 
+def everything_there(vault: aico.Vault) -> list[str]:
+    """The sealed texts of every row that Chroma has of this vault."""
+    client = vault.segments._segments()._client
+    collections = [client.get_collection(one.name, embedding_function=None) for one in client.list_collections()]
+    return [document for one in collections for document in one.get(include=["documents"])["documents"]]
+
+
+def test_after_a_rotation_nothing_of_the_older_keys_is_left_and_everything_is_found(tmp_path, spec):
+    with opened(tmp_path, spec) as vault, opened(tmp_path, spec) as other:
+        fill(vault)
+        before, old = texts(vault, "bees"), set(everything_there(vault))
+        assert texts(other, "bees") == before
+        vault.keys.rotate(PASSPHRASE)
+        assert not old & set(everything_there(vault)), "at once, not at the next use"
+        assert texts(other, "bees") == texts(vault, "bees") == before
+        assert (len(everything_there(vault)), old & set(everything_there(vault))) == (7, set())
+        [bee] = [moment for moment in vault.memory.recent("mia", "c1") if "bees" in moment.text]
+        assert vault.segments._segments().text_of("hash/64", bytes.fromhex(bee.id)) == [bee.text]
+        other.keys.rotate(PASSPHRASE)
+        assert vault.memory.forget("mia", id=bee.id).verify()
+        assert bee.text not in texts(vault, "bees")
+        assert texts(other, "heron", limit=9) == in_order_of_the_truth(other, "heron")
+    with opened(tmp_path, spec) as vault:
+        assert texts(vault, "heron", limit=9) == in_order_of_the_truth(vault, "heron")
+
+
+def test_what_is_forgotten_after_a_rotation_that_chroma_missed_does_not_stay_there(tmp_path, spec):
+    """Its row lies under tags of the older keys, by which nobody finds it any more."""
+    with opened(tmp_path, spec) as vault:
+        fill(vault)
+        texts(vault, "bees")
+        old = set(everything_there(vault))
+        turn = Path(f"{vault.connection.db_path}-chroma")
+        turn.unlink()
+        turn.mkdir()
+        vault.keys.rotate(PASSPHRASE)
+        turn.rmdir()
+        assert set(everything_there(vault)) == old
+        [bee] = [moment for moment in vault.memory.recent("mia", "c1") if "bees" in moment.text]
+        assert vault.memory.forget("mia", id=bee.id).verify()
+        assert not old & set(everything_there(vault))
+        vault.views.wait()
+        assert len(everything_there(vault)) == 6
+
+
+def test_what_a_view_could_not_forget_is_said_and_the_same_call_again_finishes(tmp_path):
+    with opened(tmp_path, ChromaSpec()) as vault:
+        fill(vault)
+        assert "bees keep warm in winter" in texts(vault, "bees")
+        [bee] = [moment for moment in vault.memory.recent("mia", "c1") if "bees" in moment.text]
+        turn = Path(f"{vault.connection.db_path}-chroma")  # the lock by which one process at a time is at Chroma
+        turn.unlink()
+        turn.mkdir()
+        for _ in range(2):
+            with pytest.raises(ForgottenInPart) as told:
+                vault.memory.forget("mia", id=bee.id)
+        assert [left.place for left in vault.memory.receipts("mia")[0].remains()] == ["chroma"]
+        assert told.value.receipt in str(told.value.hint)
+        turn.rmdir()
+        vault.memory.forget("mia", id=bee.id)
+        assert vault.memory.receipts("mia")[0].verify()
+        with pytest.raises(NotFound):
+            vault.memory.forget("mia", id=bee.id)
+
+
 def test_a_chroma_in_memory_leaves_nothing_on_the_disk(tmp_path):
     with opened(tmp_path, ChromaSpec()) as vault:
         vault.memory.record("mia", CANARY, conversation="c")
@@ -207,8 +272,11 @@ def test_a_server_that_is_away_is_said_and_everything_else_goes_on(tmp_path):
         assert [hit.text for hit in vault.memory.recall("mia", "parrot")] == [CANARY]
         with pytest.raises(StorageError, match="Chroma"):
             texts(vault, "parrot")
-        with pytest.raises(StorageError, match="Chroma"):
+        with pytest.raises(ForgottenInPart, match="Chroma") as told:
             vault.memory.forget("mia", id=message)
+        assert told.value.views == ("chroma",)
+        [left] = vault.memory.receipt("mia", told.value.receipt).remains()
+        assert (left.place, "Chroma" in left.trouble) == ("chroma", True)
         assert vault.memory.recall("mia", "parrot") == []
 
 

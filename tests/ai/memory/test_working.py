@@ -1,6 +1,8 @@
 """Working memory: whatever happened, `recent` says what the truth says."""
 
 import os
+import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -175,8 +177,7 @@ def test_expired_entries_are_swept(vault, clock):
     for _ in range(3):
         vault.working.sweep()
     clock.move(timedelta(hours=-25))  # they would be seen again if they were there
-    left = vault.working._store.read(lambda found: [key for key, _ in found.values(working.MESSAGES)])
-    assert left == [working._MARK]
+    assert vault.working._store.read(lambda found: list(working._pages(found))) == []
 
 
 def test_inside_a_transaction_it_sees_what_is_not_committed(vault):
@@ -284,6 +285,93 @@ def test_the_state_of_a_session_is_kept_until_it_expires(vault, clock):
     assert vault.working.find_state(user, "s") is None
     with pytest.raises(InvalidInput, match="cannot be kept"):
         vault.working.set_state(user, "s", {"clock": object()})
+
+
+def test_a_session_finds_its_state_again_and_nobody_elses(vault, clock):
+    memory = vault.memory
+    memory.set_state("mia", "phone", {"draft": "Dear Otto,"}, ttl_s=60)
+    memory.set_state("otto", "phone", {"draft": "Dear Mia,"})
+    assert memory.find_state("mia", "phone") == {"draft": "Dear Otto,"}
+    assert memory.find_state("mia", "kitchen") is None
+    assert memory.find_state("nobody", "phone") is None
+    memory.set_state("mia", "phone", {"mood": ["calm", None, 1.5]}, ttl_s=60)
+    assert memory.find_state("mia", "phone") == {"mood": ["calm", None, 1.5]}, "the whole is replaced"
+    clock.move(timedelta(seconds=60))
+    assert memory.find_state("mia", "phone") is None
+    assert memory.delete_state("otto", "phone")
+    assert not memory.delete_state("otto", "phone")
+    assert memory.find_state("otto", "phone") is None
+    assert vault.working.dump("session_state", limit=9) == []
+
+
+def test_a_deletion_far_behind_deletes_the_file_too(vault):
+    """Who forgot may have been killed before the views were told: freed pages would keep what is gone."""
+    gone = bytes.fromhex(vault.memory.record("mia", "I loathe figs.", conversation="c"))
+    texts(vault)
+    user = vault.users.find("mia")
+    vault.working.set_state(user, "phone", {"draft": "Dear Otto"})
+    vault.working._background.stop()
+    say_many(vault, "d", working.CHANGES_AT_ONCE + 50, 0)
+    texts(vault)
+    assert vault.working.find_state(user, "phone"), "an import leaves it"
+    say_many(vault, "e", working.CHANGES_AT_ONCE + 50, 0)
+    vault.connection.execute("DELETE FROM messages WHERE id = ?", (gone,))
+    texts(vault)
+    assert vault.working.find_state(user, "phone") is None, "the file is another"
+
+
+def test_a_sessions_state_is_seen_changed_and_deleted_by_other_processes(tmp_path, clock):
+    folder = tmp_path / "v"
+    program = (
+        "import sys, aico; from aico.testing import PASSPHRASE, cheap_settings\n"
+        "with aico.open(sys.argv[1], passphrase=PASSPHRASE, settings=cheap_settings()) as vault:\n"
+        "    print(vault.memory.find_state('mia', 'phone'))\n"
+        "    vault.memory.set_state('mia', 'phone', {'draft': 'two'}); print(vault.memory.delete_state('mia', 'tablet'))"
+    )
+    with aico.open(folder, passphrase=PASSPHRASE, settings=cheap_settings()) as vault:
+        vault.memory.set_state("mia", "phone", {"draft": "one"})
+        vault.memory.set_state("mia", "tablet", {})
+        done = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True, check=True)
+        assert done.stdout.split("\n")[:2] == ["{'draft': 'one'}", "True"]
+        assert vault.memory.find_state("mia", "phone") == {"draft": "two"}
+        assert vault.memory.find_state("mia", "tablet") is None
+    with aico.open(folder, passphrase=PASSPHRASE, settings=cheap_settings()) as vault:
+        assert vault.memory.find_state("mia", "phone") == {"draft": "two"}, "it outlives whoever had it open"
+
+
+def test_an_import_or_a_correction_costs_no_session_its_state_but_forgetting_does(vault):
+    memory = vault.memory
+    memory.record("mia", "I like fgis.", conversation="c", source_id="1")
+    texts(vault)
+    memory.set_state("mia", "phone", {"draft": "a"})
+    memory.record_many("mia", [aico.Message(f"turn {number}", conversation="d") for number in range(1000)])
+    assert texts(vault, "d") == [f"turn {number}" for number in range(980, 1000)]
+    [turn] = memory.recent("mia", "c")
+    vault.conversations.edit("mia", turn.id, "I like figs.")
+    assert texts(vault) == ["I like figs."]
+    assert memory.find_state("mia", "phone") == {"draft": "a"}
+    memory.forget("mia", id=turn.id)
+    assert memory.find_state("mia", "phone") is None
+
+
+@pytest.mark.parametrize("state", [{1: "a"}, {"a": float("nan")}, {"a": (1, 2)}, {"a": b"b"}, {"a": "x" * 70_000}])
+def test_a_state_that_would_not_come_back_as_it_was_is_refused(vault, state):
+    vault.memory.set_state("mia", "phone", {"draft": "a"})
+    with pytest.raises(InvalidInput):
+        vault.memory.set_state("mia", "phone", state)
+    for wrong in ({"ttl_s": 0}, {"ttl_s": -1}, {"ttl_s": float("nan")}):
+        with pytest.raises(InvalidInput):
+            vault.memory.set_state("mia", "phone", {}, **wrong)
+    with pytest.raises(InvalidInput):
+        vault.memory.set_state("mia", "", {})
+    assert vault.memory.find_state("mia", "phone") == {"draft": "a"}
+
+
+def test_nothing_new_is_kept_of_somebody_who_was_deactivated(vault):
+    vault.memory.record("mia", "I like figs.", conversation="c")
+    vault.users.deactivate(vault.users.find_by_name("mia").id)
+    with pytest.raises(InvalidInput, match="deactivated"):
+        vault.memory.set_state("mia", "phone", {})
 
 
 def test_a_stranger_reads_nothing_in_the_folder(tmp_path, clock):

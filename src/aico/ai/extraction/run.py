@@ -65,6 +65,16 @@ class Extraction:
         Nothing is believed by this: `facts.proposed` shows the queue. `message_limit` ends the run early, in steps of
         40 messages; the next one goes on there, as it does after ModelUnavailable, which keeps what was found before.
         Raises InvalidInput, StorageError inside a transaction, or as the extractor does.
+
+        >>> found = {"turn": 1, "text": "Mia moved to Lisbon in May", "type": "event", "category": "home", "confidence": 1}
+        >>> class Parrot:
+        ...     model = "parrot"
+        ...     def extract(self, excerpt):
+        ...         return json.dumps({"facts": [found]})
+        >>> vault.extraction.run("mia", Parrot()).proposed
+        1
+        >>> [fact.text for fact in vault.facts.proposed("mia")]
+        ['Mia moved to Lisbon in May']
         """
         if message_limit is not None and (type(message_limit) is not int or message_limit < 1):
             raise InvalidInput("message_limit is a whole number from 1 on; nothing was asked", field="message_limit")
@@ -84,7 +94,11 @@ class Extraction:
         return report
 
     def waiting(self, user: str, model: str) -> int:
-        """How many messages this model was not shown yet."""
+        """How many messages this model was not shown yet.
+
+        >>> vault.extraction.waiting("mia", "a model")
+        1
+        """
         user_id = self._users.find(user)
         if user_id is None:
             return 0

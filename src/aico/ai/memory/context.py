@@ -73,7 +73,11 @@ class Context:
     tokens: int
 
     def as_text(self) -> str:
-        """The items as lines under a heading for each part, memories by their days; empty if there are none."""
+        """The items as lines under a heading for each part, memories by their days; empty if there are none.
+
+        >>> "Mia lives in Lisbon" in vault.memory.context("mia", "Where do I live?").as_text()
+        True
+        """
         return _as_text(self.items)
 
 

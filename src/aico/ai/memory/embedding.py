@@ -49,6 +49,10 @@ class Embeddings:
     Recall asks the chosen model alone and uses what is there of its vectors, complete or not: no other model's can be
     compared with its question. An earlier model's vectors stay until the new ones are complete, so that going back
     costs nothing; then they are removed.
+
+    >>> vault.embeddings.catch_up()
+    >>> [(one.vectors, one.pending, one.chosen) for one in vault.embeddings.status()]
+    [(0, 0, True)]
     """
 
     name = "embeddings"
@@ -72,12 +76,20 @@ class Embeddings:
 
     @property
     def model(self) -> str | None:
-        """The id of the chosen model, None where memories are found by their words alone."""
+        """The id of the chosen model, None where memories are found by their words alone.
+
+        >>> vault.embeddings.model
+        'hash/64'
+        """
         return None if self._embedder is None else self._embedder.id
 
     @property
     def dimension(self) -> int:
-        """The length of the chosen model's vectors, 0 without a model."""
+        """The length of the chosen model's vectors, 0 without a model.
+
+        >>> vault.embeddings.dimension
+        64
+        """
         return 0 if self._embedder is None else self._embedder.dimension
 
     def dimension_here(self) -> int:
@@ -96,7 +108,12 @@ class Embeddings:
         return self._dimension_assumed
 
     def status(self) -> list[EmbeddingStatus]:
-        """Each model that has vectors here, and the chosen one; that first."""
+        """Each model that has vectors here, and the chosen one; that first.
+
+        >>> vault.embeddings.catch_up()
+        >>> [(one.model, one.vectors, one.pending) for one in vault.embeddings.status()]
+        [('hash/64', 2, 0)]
+        """
         counts = self._repository.counts()
         if self.model is not None:
             counts.setdefault(self.model, 0)
@@ -109,12 +126,21 @@ class Embeddings:
 
     @property
     def problem(self) -> str | None:
-        """Why the chosen model could not be used when it was last tried."""
+        """Why the chosen model could not be used when it was last tried.
+
+        >>> vault.embeddings.problem is None
+        True
+        """
         asked = None if self._questions is None else self._questions.problem
         return self._problem or asked
 
     def lag(self) -> int:
-        """How many messages and facts wait for their vectors."""
+        """How many messages and facts wait for their vectors.
+
+        >>> vault.embeddings.catch_up()
+        >>> vault.embeddings.lag()
+        0
+        """
         if self._left or self.model is None:
             return self._left
         return len(self._repository.without_vector(self.model, after=self._position()))
@@ -125,6 +151,10 @@ class Embeddings:
         `on_progress` is called with how many are done and how many there are. Does nothing where no model is chosen.
         Raises ModelUnavailable; Busy after `timeout_s` seconds and the second that a step may take, StorageError
         inside a transaction. What was done is kept.
+
+        >>> vault.embeddings.catch_up(timeout_s=60)
+        >>> vault.embeddings.lag()
+        0
         """
         if self.model is None:
             return
@@ -149,6 +179,10 @@ class Embeddings:
         """Remove all vectors of a model; how many there were. Those of the chosen model are made anew, if one is chosen.
 
         Raises InvalidInput for a model of which there is nothing.
+
+        >>> vault.embeddings.catch_up()
+        >>> vault.embeddings.drop("hash/64")  # all are made anew
+        2
         """
         if model not in self._repository.counts():
             raise InvalidInput("there are no vectors of this model; nothing was removed", hint="`status` names them")
@@ -159,7 +193,12 @@ class Embeddings:
         return removed
 
     def meaning_of(self, question: str) -> Meaning | None:
-        """What a question means to the chosen model; None where there is no model, or it cannot be used: see `problem`."""
+        """What a question means to the chosen model; None where there is no model, or it cannot be used: see `problem`.
+
+        >>> meaning = vault.embeddings.meaning_of("where do I live?")
+        >>> meaning.question.shape
+        (64,)
+        """
         return None if self._questions is None else self._questions.meaning_of(question)
 
     def wake(self) -> None:

@@ -1,7 +1,7 @@
 """Forgetting: which rows a wish means, their removal from the truth and from every view."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -17,7 +17,7 @@ from aico.data.conversations import ConversationRepository, Moment
 from aico.data.facts import Fact, FactRepository
 from aico.data.libsql import LibSQLConnection
 from aico.data.row_ids import parsed_id
-from aico.errors import InvalidInput, NotFound, StorageError
+from aico.errors import AicoError, ForgottenInPart, InvalidInput, NotFound, StorageError
 
 NEAR_LIMIT = 5
 
@@ -97,9 +97,11 @@ class Eraser:
         self._receipts = receipts
 
     def forget(self, user_id: bytes, wish: Wish) -> Receipt:
-        """Remove what the wish means, in one transaction, from the truth; then from the views.
+        """Remove what the wish means, in one transaction, from the truth; then from every view.
 
-        Raises InvalidInput, or NotFound for an id that is not the user's; nothing is removed then.
+        A wish that finds nothing, as when it is repeated, lets the views go again of all that was ever forgotten. Raises
+        InvalidInput, or NotFound for an id that is not the user's, and nothing is removed then; ForgottenInPart where
+        the truth let go of it and a view could not.
         """
         wish.check()
         if self._connection.in_transaction:  # what it holds uncommitted could not be found
@@ -115,10 +117,11 @@ class Eraser:
             hanging = self._remove(user_id, chosen, everything=wish.everything)
             removed = dict(Counter(hanging) + Counter(remove_traces(self._connection, traces)))
             self._audit_log.append(Action.FORGOTTEN, user_id=user_id, subject_id=receipt_id, counts=removed)
-        for view in self._views:
-            view.erase(user_id, [*chosen.messages, *chosen.facts])
+        failed = self._erase_in_views(user_id, [*chosen.messages, *chosen.facts])
         receipt = self._receipt(receipt_id, at, chosen, preview=False)
         receipt = replace(receipt, removed=removed, log_cleared=self._connection.clear_log())
+        if failed:
+            raise _in_part(receipt, failed) from next(iter(failed.values()))
         return receipt.able_to(partial(self._receipts.remains, user_id))
 
     def preview(self, user_id: bytes, wish: Wish) -> Receipt:
@@ -134,6 +137,16 @@ class Eraser:
         receipt = self._receipt(self._ids.new_id(), self._ids.now_us(), chosen, preview=True)
         traces = tuple(self._search(user_id, wish, chosen).look())
         return replace(receipt, items=items, traces=traces, near=self._near(user_id, wish, chosen))
+
+    def _erase_in_views(self, user_id: bytes, ids: Sequence[bytes]) -> dict[str, Exception]:
+        """Have every view let go of these; those that could not, and why."""
+        gone, failed = ids or self._receipts.forgotten(user_id), dict[str, Exception]()
+        for view in self._views:
+            try:
+                view.erase(user_id, gone)
+            except Exception as exc:  # noqa: BLE001  # whatever one of them raises, the others are tried, and it is told
+                failed[view.name] = exc
+        return failed
 
     def _receipt(self, receipt_id: bytes, at: int, chosen: _Selection, *, preview: bool) -> Receipt:
         return Receipt(
@@ -160,7 +173,7 @@ class Eraser:
 
     def _select_id(self, user_id: bytes, wanted: bytes) -> tuple[list[bytes], list[bytes]]:
         messages, facts = ([wanted] if self._exists(table, wanted, user_id) else [] for table in ("messages", "facts"))
-        if not messages and not facts:
+        if not messages and not facts and not self._receipts.is_left_in_a_view(user_id, wanted):
             raise NotFound("no memory of this user has this id; nothing was forgotten", hint="`recall` shows the ids")
         return messages, facts
 
@@ -266,3 +279,15 @@ class Eraser:
 
     def _exists(self, table: str, id_: bytes, user_id: bytes) -> bool:
         return bool(self._connection.fetch_one(f"SELECT 1 FROM {table} WHERE id = ? AND user_id = ?", (id_, user_id)))
+
+
+def _in_part(receipt: Receipt, failed: Mapping[str, Exception]) -> ForgottenInPart:
+    reasons = "; ".join(
+        f"{name}: {exc if isinstance(exc, AicoError) else type(exc).__name__}" for name, exc in failed.items()
+    )
+    return ForgottenInPart(
+        f"the store let go of it for good, but it may be left in {' and '.join(failed)} ({reasons})",
+        receipt=receipt.id,
+        views=tuple(failed),
+        hint=f"mend that and forget the same again; `aico forget --verify {receipt.id}` tells whether anything is left",
+    )

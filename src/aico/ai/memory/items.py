@@ -51,15 +51,32 @@ class Items:
         ttl: timedelta | None = None,
         memory: str | None = None,
     ) -> None:
-        """Keep one value (`Put` says how) of at most 16 MiB as JSON. Raises InvalidInput, NotFound, Busy or DiskFull."""
+        """Keep one value (`Put` says how) of at most 16 MiB as JSON. Raises InvalidInput, NotFound, Busy or DiskFull.
+
+        >>> vault.items.put("mia", ("app", "drafts"), "letter", {"to": "Ana"}, ttl=timedelta(days=30))
+        >>> vault.items.find("mia", ("app", "drafts"), "letter").value
+        {'to': 'Ana'}
+        """
         self.put_many(user, [Put(namespace=namespace, key=key, value=value, texts=texts, ttl=ttl, memory=memory)])
 
     def put_many(self, user: str, puts: Sequence[Put]) -> None:
-        """Keep several values, all or none. Raises as `put`."""
+        """Keep several values, all or none. Raises as `put`.
+
+        >>> vault.items.put_many("mia", [Put(namespace=("app",), key=key, value=1) for key in "ab"])
+        >>> [item.key for item in vault.items.list("mia", ("app",))]
+        ['a', 'b']
+        """
         self.change(user, put=puts)
 
     def change(self, user: str, *, put: Sequence[Put] = (), delete: Sequence[tuple[Sequence[str], str]] = ()) -> None:
-        """Keep some values and remove those at some places (namespace, key), all or none. Raises as `put`."""
+        """Keep some values and remove those at some places (namespace, key), all or none. Raises as `put`.
+
+        >>> vault.items.put("mia", ("app",), "old", 1)
+        >>> new = Put(namespace=("app",), key="new", value=2)
+        >>> vault.items.change("mia", put=[new], delete=[(("app",), "old")])
+        >>> [item.key for item in vault.items.list("mia", ("app",))]
+        ['new']
+        """
 
         def work() -> None:
             user_id = self._users.ensure(user) if put else self._users.find(user)
@@ -72,7 +89,12 @@ class Items:
         self._connection.write(work)
 
     def append(self, user: str, namespace: Sequence[str], values: Iterable[Any]) -> None:  # any JSON
-        """Keep values in their order under keys of ours, behind those that are there; all or none. Raises as `put`."""
+        """Keep values in their order under keys of ours, behind those that are there; all or none. Raises as `put`.
+
+        >>> vault.items.append("mia", ("app", "turns"), [{"role": "user"}, {"role": "tool"}])
+        >>> [item.value["role"] for item in vault.items.last("mia", ("app", "turns"))]
+        ['user', 'tool']
+        """
         given = list(values)
 
         def work() -> None:  # the keys are drawn in turn, so that what is appended together stands together
@@ -82,7 +104,11 @@ class Items:
         self._connection.write(work)
 
     def find(self, user: str, namespace: Sequence[str], key: str, *, refresh: bool = False) -> Item | None:
-        """The item at a place; with `refresh` its time to live begins anew. Raises InvalidInput."""
+        """The item at a place; with `refresh` its time to live begins anew. Raises InvalidInput.
+
+        >>> vault.items.find("mia", ("app",), "never kept") is None
+        True
+        """
         user_id = self._users.find(user)
         found = None if user_id is None else self._items.find(user_id, namespace, key)
         self._refresh([found] if refresh and found is not None else [])
@@ -91,14 +117,24 @@ class Items:
     def list(
         self, user: str, prefix: Sequence[str] = (), *, limit: int = -1, offset: int = 0, refresh: bool = False
     ) -> Sequence[Item]:
-        """Items under a prefix of their namespace, in the order they were first kept. Raises InvalidInput."""
+        """Items under a prefix of their namespace, in the order they were first kept. Raises InvalidInput.
+
+        >>> vault.items.put("mia", ("app", "notes"), "n1", "milk")
+        >>> [(item.namespace, item.value) for item in vault.items.list("mia", ("app",))]
+        [(('app', 'notes'), 'milk')]
+        """
         user_id = self._users.find(user)
         found = [] if user_id is None else self._items.list(user_id, prefix, limit=limit, offset=offset)
         self._refresh(found if refresh else [])
         return found
 
     def last(self, user: str, namespace: Sequence[str], limit: int | None = None) -> Sequence[Item]:
-        """The last items that were appended, the oldest of them first."""
+        """The last items that were appended, the oldest of them first.
+
+        >>> vault.items.append("mia", ("app", "turns"), ["one", "two", "three"])
+        >>> [item.value for item in vault.items.last("mia", ("app", "turns"), limit=2)]
+        ['two', 'three']
+        """
         user_id = self._users.find(user)
         most = -1 if limit is None else limit
         return [] if user_id is None else self._items.list(user_id, namespace, limit=most, newest_first=True)[::-1]
@@ -107,6 +143,10 @@ class Items:
         """The items under a prefix whose texts answer the query, best first, with scores between 0 and 1.
 
         By their words, and by their meaning where the vault has a model. Raises InvalidInput.
+
+        >>> vault.items.put("mia", ("app",), "n1", {"done": False}, texts=["Buy strings for the viola"])
+        >>> [item.key for item, score in vault.items.search("mia", "viola")]
+        ['n1']
         """
         user_id = self._users.find(user)
         if user_id is None:
@@ -116,17 +156,32 @@ class Items:
         return [(found[id_], score) for id_, score in scored.items() if id_ in found]
 
     def namespaces(self, user: str, prefix: Sequence[str] = ()) -> Sequence[Namespace]:
-        """Every namespace under a prefix that holds something, in order."""
+        """Every namespace under a prefix that holds something, in order.
+
+        >>> vault.items.put("mia", ("app", "notes"), "n1", "milk")
+        >>> vault.items.namespaces("mia", ("app",))
+        [('app', 'notes')]
+        """
         user_id = self._users.find(user)
         return [] if user_id is None else self._items.namespaces(user_id, prefix)
 
     def delete(self, user: str, namespace: Sequence[str], key: str) -> bool:
-        """Remove the item at a place; whether there was one. Raises InvalidInput."""
+        """Remove the item at a place; whether there was one. Raises InvalidInput.
+
+        >>> vault.items.put("mia", ("app",), "n1", "milk")
+        >>> vault.items.delete("mia", ("app",), "n1"), vault.items.delete("mia", ("app",), "n1")
+        (True, False)
+        """
         user_id = self._users.find(user)
         return user_id is not None and bool(self._connection.write(lambda: self._items.delete(user_id, namespace, key)))
 
     def pop(self, user: str, namespace: Sequence[str]) -> Item | None:
-        """Remove the item that was appended last and return it; None if there is none."""
+        """Remove the item that was appended last and return it; None if there is none.
+
+        >>> vault.items.append("mia", ("app", "turns"), ["one", "two"])
+        >>> vault.items.pop("mia", ("app", "turns")).value
+        'two'
+        """
         user_id = self._users.find(user)
 
         def work() -> Item | None:
@@ -139,21 +194,40 @@ class Items:
         return None if user_id is None else self._connection.write(work)
 
     def clear(self, user: str, prefix: Sequence[str]) -> int:
-        """Remove all under a prefix of the namespace; how many there were. Raises InvalidInput."""
+        """Remove all under a prefix of the namespace; how many there were. Raises InvalidInput.
+
+        >>> vault.items.append("mia", ("app", "turns"), ["one", "two"])
+        >>> vault.items.clear("mia", ("app",))
+        2
+        """
         user_id = self._users.find(user)
         return 0 if user_id is None else self._connection.write(lambda: self._items.clear(user_id, prefix))
 
     def of_memories(self, user: str, memories: Iterable[str]) -> dict[str, Item]:
-        """The items that go with messages and facts, by the id of these. Raises NotFound for what can be no id."""
+        """The items that go with messages and facts, by the id of these. Raises NotFound for what can be no id.
+
+        >>> vault.items.put("mia", ("app",), "n1", {"mood": "glad"}, memory=said)
+        >>> vault.items.of_memories("mia", [said])[said].value
+        {'mood': 'glad'}
+        """
         user_id = self._users.find(user)
         return {} if user_id is None else self._items.of_memories(user_id, memories)
 
     def whose(self, memory: str) -> str | None:
-        """The short name of the user whose memory an item goes with, for interfaces that name a memory by its id alone."""
+        """The short name of the user whose memory an item goes with, for interfaces that name a memory by its id alone.
+
+        >>> vault.items.put("mia", ("app",), "n1", {"mood": "glad"}, memory=said)
+        >>> vault.items.whose(said)
+        'mia'
+        """
         return self._items.whose(memory)
 
     def refresh(self, items: Iterable[Item]) -> None:
-        """Let the time to live of some items begin anew."""
+        """Let the time to live of some items begin anew.
+
+        >>> vault.items.put("mia", ("app",), "n1", "milk", ttl=timedelta(hours=1))
+        >>> vault.items.refresh(vault.items.list("mia", ("app",)))
+        """
         self._refresh(items)
 
     def _refresh(self, items: Iterable[Item]) -> None:

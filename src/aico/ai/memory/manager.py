@@ -21,7 +21,7 @@ from aico.clock import Clock, from_us, to_us
 from aico.data.conversations import ConversationRepository, Message, Moment, Outcome, Recorded
 from aico.data.facts import FactRepository
 from aico.data.libsql import LibSQLConnection
-from aico.data.limits import checked_text
+from aico.data.limits import checked_name, checked_text
 from aico.data.preferences import COMPANION, PreferenceRepository
 from aico.data.user import UserService
 from aico.errors import Forgotten, InvalidInput, NotFound
@@ -39,6 +39,12 @@ class MemoryManager:
 
     `user` is a person's short name everywhere; naming somebody new in a write creates them. Nobody ever sees what
     belongs to another user.
+
+    >>> _ = vault.memory.record("mia", "I moved to Lisbon in May.", conversation="c1")
+    >>> vault.memory.recall("mia", "when did I move?")[0].text
+    'I moved to Lisbon in May.'
+    >>> vault.memory.recall("tom", "when did I move?")
+    []
     """
 
     def __init__(
@@ -336,7 +342,8 @@ class MemoryManager:
         content goes too (`aico.ai.memory.traces`). Facts drawn only from forgotten messages go with them, unless
         `keep_facts`: they lose their source then; a fact that a forgotten one had superseded stays superseded. Of the user,
         `everything` leaves the short name, under which what was forgotten stays forgotten. With `preview` nothing is removed and the receipt shows what would be.
-        Raises InvalidInput for no selector or contradicting ones, NotFound for a user or id that is not there.
+        Raises InvalidInput for no selector or contradicting ones, NotFound for a user or id that is not there;
+        ForgottenInPart where it is gone from the store and some view could not follow: forget the same again then.
 
         >>> receipt = vault.memory.forget("mia", about="Lisbon")
         >>> (len(receipt.messages), len(receipt.facts), receipt.verify())
@@ -358,6 +365,42 @@ class MemoryManager:
         if user_id is None:
             raise NotFound("there is no user of this name; nothing was forgotten")
         return self._eraser.preview(user_id, wish) if preview else self._eraser.forget(user_id, wish)
+
+    def set_state(self, user: str, session: str, state: Mapping[str, object], *, ttl_s: float | None = None) -> None:
+        """Keep what a session needs to go on, such as a draft or a mood, where every process of this vault finds it.
+
+        `state` is a JSON object of at most 64 KiB in the place of what was there. It is kept for `ttl_s` seconds, by default the
+        vault's `working_ttl_s`, in the sealed hot tier alone: it may be gone before, when the tier is full or anybody
+        forgets something, and it is in no export, backup or sync. What must stay is a fact, a preference or an item. Raises
+        InvalidInput, DiskFull, StorageError; nothing is changed then.
+
+        >>> vault.memory.set_state("mia", "phone", {"draft": "Dear Otto,", "mood": "calm"}, ttl_s=3600)
+        >>> vault.memory.find_state("mia", "phone")
+        {'draft': 'Dear Otto,', 'mood': 'calm'}
+        """
+        name, users = checked_name(session, field="session"), self._users
+        known = users.find(user) is not None  # then there is nothing to write
+        user_id = users.ensure(user) if known else self._connection.write(lambda: users.ensure(user))
+        self._working.set_state(user_id, name, state, ttl_s=ttl_s)
+
+    def find_state(self, user: str, session: str) -> dict[str, object] | None:
+        """The state of this person's session as it was kept last; None if there is none, or no more. Raises StorageError.
+
+        >>> vault.memory.find_state("mia", "a session of which nothing was kept") is None
+        True
+        """
+        user_id = self._users.find(user)
+        return None if user_id is None else self._working.find_state(user_id, checked_name(session, field="session"))
+
+    def delete_state(self, user: str, session: str) -> bool:
+        """Let go of a session's state now, as at its end; whether there was any. Raises StorageError.
+
+        >>> vault.memory.set_state("mia", "phone", {"draft": "Dear Otto,"})
+        >>> vault.memory.delete_state("mia", "phone"), vault.memory.find_state("mia", "phone")
+        (True, None)
+        """
+        user_id = self._users.find(user)
+        return user_id is not None and self._working.delete_state(user_id, checked_name(session, field="session"))
 
     def receipt(self, user: str, id: str) -> Receipt:
         """The receipt of an earlier `forget`, from any process, able to `verify()`. Raises NotFound.

@@ -15,7 +15,7 @@ from aico.data.conversations import Moment
 from aico.data.facts import Fact
 from aico.data.libsql import LibSQLConnection, Row
 from aico.data.row_ids import parsed_id, rows_by_id
-from aico.errors import InvalidInput, NotFound
+from aico.errors import AicoError, InvalidInput, NotFound
 
 OF_EITHER = (
     ("memory_marks", "owner_id"),
@@ -51,10 +51,14 @@ WORDING = "wording"
 
 @dataclass(frozen=True, slots=True)
 class Remainder:
-    """Something of what was forgotten that is left: in which table or view, and how many rows where that is known."""
+    """Something of what was forgotten that is left: in which table or view, and how many rows where that is known.
+
+    A view that could not be asked counts as one that has it, and `trouble` says why.
+    """
 
     place: str
     count: int | None = None
+    trouble: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,11 +89,18 @@ class Receipt:
         """Look for every forgotten row again, in the truth and in every view: true if none is left.
 
         Raises InvalidInput for a preview, which removed nothing, and for a copy.
+
+        >>> vault.memory.forget("mia", id=said).verify()
+        True
         """
         return not self.remains()
 
     def remains(self) -> Sequence[Remainder]:
-        """Where something is left, by table and view; empty is as it should be. Raises as `verify`."""
+        """Where something is left, by table and view; empty is as it should be. Raises as `verify`.
+
+        >>> vault.memory.forget("mia", id=said).remains()
+        []
+        """
         if self.preview:
             raise InvalidInput("this receipt is a preview: nothing was forgotten", hint="call forget without preview")
         look_again: Callable[[Receipt], Sequence[Remainder]] | None = self.__dict__.get("_look_again")
@@ -145,6 +156,16 @@ class Receipts:
         found = [Remainder(table, count) for table, count in self._rows_left(user_id, gone) if count]
         return [*found, *self._held_by_views(user_id, gone)]
 
+    def forgotten(self, user_id: bytes) -> Sequence[bytes]:
+        """The ids of all memories of a person that were ever forgotten."""
+        sql = "SELECT id FROM erasures WHERE user_id = ? AND kind IN ('message', 'fact')"
+        return [row["id"] for row in self._connection.fetch_all(sql, (user_id,))]
+
+    def is_left_in_a_view(self, user_id: bytes, memory: bytes) -> bool:
+        """Whether this memory was forgotten, and a view has it nevertheless or cannot tell."""
+        sql = "SELECT 1 FROM erasures WHERE id = ? AND user_id = ? AND kind IN ('message', 'fact')"
+        return bool(self._connection.fetch_one(sql, (memory, user_id)) and self._held_by_views(user_id, [memory]))
+
     def remains_of_all(self) -> tuple[int, Sequence[Remainder]]:
         """How many memories were ever forgotten, and what is left of any, of any user. Time grows with their number."""
         gone: dict[bytes, list[bytes]] = {}
@@ -166,8 +187,15 @@ class Receipts:
                 sql = f"SELECT 1 FROM passages WHERE {column} IN ({{ids}}) AND ? IS NOT NULL"
             yield table, sum(1 for _ in rows_by_id(self._connection, sql, wanted, user_id))
 
-    def _held_by_views(self, user_id: bytes, ids: Sequence[bytes]) -> Iterable[Remainder]:
-        return [Remainder(view.name) for view in self._views if view.holds_any(user_id, ids)]
+    def _held_by_views(self, user_id: bytes, ids: Sequence[bytes]) -> Sequence[Remainder]:
+        found = []
+        for view in self._views:
+            try:
+                if view.holds_any(user_id, ids):
+                    found.append(Remainder(view.name))
+            except AicoError as exc:
+                found.append(Remainder(view.name, trouble=str(exc)))
+        return found
 
     def _counts(self, user_id: bytes, receipt_id: bytes) -> dict[str, int]:
         row = self._connection.fetch_one(

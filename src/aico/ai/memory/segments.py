@@ -67,6 +67,7 @@ class SegmentView:
         self._conversations, self._facts = conversations, facts
         self._lock = threading.Lock()  # guards all below, and is held by whoever reads on
         self._opened: Segments | None = None
+        self._cleaned: Segments | None = None  # nothing of older keys is left since these were opened
         self._generation = self._position = 0
         self._trouble = ""
 
@@ -135,7 +136,16 @@ class SegmentView:
 
     def holds_any(self, user_id: bytes, ids: Iterable[bytes]) -> bool:
         """Whether a vector of one of these is there. Raises StorageError where that cannot be told."""
-        return self._segments().holds_any(ids)
+        with self._alone() as segments:
+            return segments.holds_any(ids)
+
+    def let_go_of_older_keys(self) -> None:
+        """Remove what was put there before the keys were rotated; it is put there anew when it is next read on.
+
+        Raises StorageError where that cannot be done: it is by whoever next uses it.
+        """
+        with self._alone():
+            return
 
     # Reading on
 
@@ -160,7 +170,11 @@ class SegmentView:
                 raise storage_error(exc, self._connection.db_path.parent, "Chroma was not touched") from exc
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-                yield self._open()
+                segments = self._open()
+                if self._cleaned is not segments:
+                    segments.drop_of_other_keys()
+                    self._cleaned = segments
+                yield segments
                 self._trouble = ""
             except AicoError as exc:
                 self._trouble = str(exc)

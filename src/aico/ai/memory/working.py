@@ -4,12 +4,13 @@
     the mark: the last change of the truth that they reflect   ─┴─ written together, compared before each answer
     contexts, each with the mark it was assembled at           ─── used while that is the newest change
 
-An entry is the exact end of a conversation or it is not used. Whatever cannot be applied in place drops the entry, and
-what may concern any of them (a changed or deleted row, a truth that was put back) drops them all.
+An entry is the exact end of a conversation or it is not used. Whatever cannot be applied in place drops the entry; what
+may concern any of them drops them all: in place after a changed row, with the file and the state of sessions in it after a
+deleted one or another truth.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -21,6 +22,7 @@ from aico.ai.memory.background import Background
 from aico.clock import from_us, to_us, utc_offset_minutes
 from aico.data.change_feed import ChangeFeed
 from aico.data.conversations import ConversationRepository, Moment
+from aico.data.json_values import checked_json_object
 from aico.data.libsql import LibSQLConnection, Row
 from aico.data.lmdb import FOR_EVER_S, PREFIX_BYTES, SEQUENCE_BYTES, SealedStore, SealedTransaction
 from aico.errors import InvalidInput, NotFound, StorageError
@@ -43,7 +45,8 @@ SETTLE_S = 0.02
 """How long after a commit it is taken in, with all that came meanwhile: nobody who writes waits for it, and a reader
 reads on by itself."""
 _TRIES = 4
-_MARK = b"mark"
+_MARK = ("mark",)
+"""Named like all else: under other keys there is no mark, and what was named by the older ones is not used."""
 
 
 class _Turn(msgspec.Struct, array_like=True, frozen=True):
@@ -70,6 +73,12 @@ class _Page(msgspec.Struct, array_like=True, frozen=True):
     turns: list[_Turn]
 
 
+class _LastTurns(NamedTuple):
+    prefix: bytes
+    conversation: str
+    turns: list[_Turn]
+
+
 class _Mark(msgspec.Struct, array_like=True, frozen=True):
     """One change of the truth: its number, and what tells it from the change of that number in another history."""
 
@@ -86,6 +95,12 @@ class _KeptContext(msgspec.Struct, array_like=True, frozen=True):
     value: bytes
 
 
+class _State(msgspec.Struct, array_like=True, frozen=True):
+    session: str
+    state: str
+    """JSON, as it was given."""
+
+
 class Assembled(NamedTuple):
     """A context as it is kept: its bytes, the ids of the memories in it, and how long it can hold at most."""
 
@@ -97,6 +112,7 @@ class Assembled(NamedTuple):
 _encode = msgspec.msgpack.Encoder().encode
 _decode_page = msgspec.msgpack.Decoder(_Page).decode
 _decode_context = msgspec.msgpack.Decoder(_KeptContext).decode
+_decode_state = msgspec.msgpack.Decoder(_State).decode
 _decode_mark = msgspec.msgpack.Decoder(_Mark).decode
 
 
@@ -115,6 +131,10 @@ class WorkingMemoryStore:
     use it.
 
     No failure of the hot tier is the caller's: the truth answers then, and `trouble` says why.
+
+    >>> _ = vault.memory.record("mia", "Good morning.", conversation="today")
+    >>> [turn.text for turn in vault.memory.recent("mia", "today")]
+    ['Good morning.']
     """
 
     name = "hot tier"
@@ -141,18 +161,18 @@ class WorkingMemoryStore:
         """
         if self._connection.in_transaction:  # it sees what it has not committed
             return self._conversations.recent(user_id, conversation, limit=limit)
-        prefix = self._store.prefix((user_id, self._conversations.conversation_id(user_id, conversation)))
+        place = (user_id, self._conversations.conversation_id(user_id, conversation))
         try:
-            mark, found = self._in_step(lambda found: _last_turns(found, prefix, limit))
+            mark, found = self._in_step(lambda found: _last_turns(found, found.prefix(place), limit))
         except StorageError:
             return self._conversations.recent(user_id, conversation, limit=limit)
         if found is not None:
-            self._store.touch(prefix)
-            return [_moment(turn, found[0]) for turn in found[1]]
+            self._store.touch(found.prefix)
+            return [_moment(turn, found.conversation) for turn in found.turns]
         moments = self._conversations.recent(user_id, conversation, limit=max(limit, WARMED_TURNS))
         if mark is not None and moments:
             whole = len(moments) < max(limit, WARMED_TURNS)
-            self._warm(prefix, moments, mark, whole=whole, ttl_s=ttl_s)
+            self._warm(place, moments, mark, whole=whole, ttl_s=ttl_s)
         return moments[-limit:]
 
     def context(self, place: Place, assemble: Callable[[], Assembled | None]) -> Assembled | None:
@@ -162,18 +182,20 @@ class WorkingMemoryStore:
         """
         if self._connection.in_transaction:
             return assemble()
-        key = self._store.key(("context", *place))
+        place = ("context", *place)
         try:
-            mark, kept = self._in_step(lambda found: _kept_context(found.get(CONTEXTS, key)))
+            mark, found = self._in_step(lambda found: _context_at(found, found.key(place)))
         except StorageError:
             return assemble()
-        if kept is not None and kept.mark == mark:
-            self._store.touch(key[:PREFIX_BYTES])
+        if found is not None and (kept := found[1]).mark == mark:
+            self._store.touch(found[0])
             return Assembled(kept.value, kept.ids, 0)
         fresh = assemble()
         if fresh is not None and mark is not None and fresh.ttl_s > 0:
             value = _encode(_KeptContext(mark, fresh.ids, fresh.value))
-            self._keep(mark, lambda found: found.put(CONTEXTS, key, value, ttl_s=min(fresh.ttl_s, self._ttl_s)))
+            self._keep(
+                mark, lambda found: found.put(CONTEXTS, found.key(place), value, ttl_s=min(fresh.ttl_s, self._ttl_s))
+            )
         return fresh
 
     def follow(self) -> None:
@@ -227,7 +249,7 @@ class WorkingMemoryStore:
         wanted = set(ids)
 
         def work(found: SealedTransaction) -> bool:
-            pages = (_page(value) for key, value in found.values(MESSAGES) if key != _MARK)
+            pages = (_page(value) for _, value in _pages(found))
             contexts = (_kept_context(value) for _, value in found.values(CONTEXTS))
             return any(turn.id in wanted for page in pages if page is not None for turn in page.turns) or any(
                 not wanted.isdisjoint(kept.ids) for kept in contexts if kept is not None
@@ -239,13 +261,21 @@ class WorkingMemoryStore:
             return False  # nothing is open, and a file that does not open is deleted before it is used again
 
     def sweep(self, *, everything: bool = False) -> None:
-        """Delete a few of the entries that have expired, or all; nobody sees them since. Raises StorageError."""
+        """Delete a few of the entries that have expired, or all; nobody sees them since. Raises StorageError.
+
+        >>> vault.working.sweep(everything=True)
+        """
         self._store.sweep(everything=everything)
 
     # Looking at it
 
     def state(self) -> HotTierState:
-        """How full it is. Raises StorageError where it cannot be opened."""
+        """How full it is. Raises StorageError where it cannot be opened.
+
+        >>> _ = vault.memory.recent("mia", "move")
+        >>> vault.working.state().lag
+        0
+        """
 
         def work(found: SealedTransaction) -> dict[str, tuple[int, int]]:
             return {table: found.size(table) for table in TABLES}
@@ -257,12 +287,16 @@ class WorkingMemoryStore:
         """Some entries of a table as they are: the key in hex, and the content, **in the clear**.
 
         Raises NotFound for a table that is not there, StorageError.
+
+        >>> vault.working.dump("session_state", limit=10)
+        []
         """
         if table not in TABLES:
             raise NotFound("the hot tier has no such table; nothing was read", hint=f"there are: {', '.join(TABLES)}")
 
         def work(found: SealedTransaction) -> list[tuple[bytes, bytes]]:
-            return list(islice(((key, value) for key, value in found.values(table) if key != _MARK), limit))
+            values = _pages(found) if table == MESSAGES else found.values(table)
+            return list(islice(values, limit))
 
         return [(key.hex(), _shown(table, value)) for key, value in self._store.read(work)]
 
@@ -274,20 +308,51 @@ class WorkingMemoryStore:
         """Keep what a session needs to go on, such as a draft or a mood, for `ttl_s` seconds and at most as long as
         the hot tier lives: a full tier, a `forget` or a crash of the machine empties it.
 
-        Raises InvalidInput for what JSON could not hold, DiskFull or StorageError; nothing is kept then.
+        Raises InvalidInput for what JSON cannot hold or more than 64 KiB of it; DiskFull or StorageError. Nothing is
+        changed then.
+
+        >>> vault.working.set_state(bytes.fromhex(mia), "session 1", {"draft": "Dear Ana"}, ttl_s=3600)
+        >>> vault.working.find_state(bytes.fromhex(mia), "session 1")
+        {'draft': 'Dear Ana'}
         """
-        try:
-            value = _encode(dict(state))
-        except (TypeError, ValueError, OverflowError) as exc:
-            raise InvalidInput(f"this state cannot be kept: {type(exc).__name__}; nothing was written") from None
-        key = self._store.key((user_id, session))
-        self._store.write(lambda found: found.put(STATE, key, value, ttl_s=self._ttl(ttl_s)))
+        keep_s = self._ttl(ttl_s)
+        if not (isinstance(keep_s, int | float) and keep_s > 0):
+            raise InvalidInput("ttl_s is a number of seconds above 0; nothing was kept", field="ttl_s")
+        value, place = _encode(_State(session, checked_json_object(dict(state), field="state"))), (user_id, session)
+        self._store.write(lambda found: found.put(STATE, found.key(place), value, ttl_s=keep_s))
 
     def find_state(self, user_id: bytes, session: str) -> dict[str, object] | None:
-        """What `set_state` kept, None if it is gone. Raises StorageError."""
-        key = self._store.key((user_id, session))
-        value = self._store.read(lambda found: found.get(STATE, key))
-        return None if value is None else msgspec.msgpack.decode(value, type=dict[str, object])
+        """What `set_state` kept last, by any process; None if it is gone. Raises StorageError.
+
+        >>> vault.working.find_state(bytes.fromhex(mia), "no such session") is None
+        True
+        """
+
+        def look(found: SealedTransaction) -> tuple[bytes, _State] | None:
+            key = found.key((user_id, session))
+            kept = _state(found.get(STATE, key))
+            return None if kept is None else (key[:PREFIX_BYTES], kept)
+
+        found = self._store.read(look)
+        if found is None:
+            return None
+        self._store.touch(found[0])
+        return msgspec.json.decode(found[1].state, type=dict[str, object])
+
+    def delete_state(self, user_id: bytes, session: str) -> bool:
+        """Let go of it now; whether there was any. Raises StorageError.
+
+        >>> vault.working.delete_state(bytes.fromhex(mia), "no such session")
+        False
+        """
+
+        def work(found: SealedTransaction) -> bool:
+            key = found.key((user_id, session))
+            there = found.get(STATE, key) is not None
+            found.delete(STATE, key)
+            return there
+
+        return self._store.write(work)
 
     # Answering
 
@@ -299,11 +364,12 @@ class WorkingMemoryStore:
                 return mark, value
         return None, None
 
-    def _warm(self, prefix: bytes, moments: Sequence[Moment], mark: _Mark, *, whole: bool, ttl_s: float | None) -> None:
+    def _warm(self, place: Place, moments: Sequence[Moment], mark: _Mark, *, whole: bool, ttl_s: float | None) -> None:
         kept = moments[-(PAGES_KEPT - 1) * PAGE_TURNS :]
         pages = _paged(kept, begins=whole and len(kept) == len(moments))
 
         def put(found: SealedTransaction) -> None:
+            prefix = found.prefix(place)
             _drop_entry(found, prefix)
             for number, page in enumerate(pages, start=1):
                 _put_page(found, prefix, number, page, self._ttl(ttl_s))
@@ -329,12 +395,15 @@ class WorkingMemoryStore:
         if mark is None:
             return self._begin()
         changes = self._feed.turns_from(mark.number, limit=CHANGES_AT_ONCE + 1)
+        far = len(changes) > CHANGES_AT_ONCE  # there may be more, of which nothing is known here
         if not changes or _mark_at(changes[0]) != mark:  # the truth was put back, or the feed was cut
             self._store.clear()
         elif len(changes) == 1:
             return True
-        elif len(changes) > CHANGES_AT_ONCE or any(map(_is_no_insert, changes[1:])):
-            self._store.clear()
+        elif any(map(_is_deletion, changes[1:])) or (far and self._feed.takes_away(after=mark.number)):
+            self._store.clear()  # the file itself: freed pages would keep what is gone
+        elif far or any(map(_is_no_insert, changes[1:])):
+            self._store.write(lambda found: _empty(found, mark))
         else:
             self._apply(mark, changes[1:])
         return False
@@ -360,7 +429,7 @@ class WorkingMemoryStore:
                 return
             for change in changes:
                 if change["user_id"] is not None:
-                    prefix = self._store.prefix((change["user_id"], change["conversation_id"]))
+                    prefix = found.prefix((change["user_id"], change["conversation_id"]))
                     _append(found, prefix, change, self._ttl_s)
             _put_mark(found, _mark_at(changes[-1]))
 
@@ -371,6 +440,13 @@ class WorkingMemoryStore:
 
     def _ttl(self, ttl_s: float | None) -> float:
         return self._ttl_s if ttl_s is None else ttl_s
+
+
+def _empty(found: SealedTransaction, mark: _Mark) -> None:
+    """Let go of all turns and contexts, and of the mark; sessions keep their state."""
+    if _mark_of(found) == mark:
+        found.empty(MESSAGES)
+        found.empty(CONTEXTS)
 
 
 def _append(found: SealedTransaction, prefix: bytes, change: Row, ttl_s: float) -> None:
@@ -405,8 +481,8 @@ def _put_page(found: SealedTransaction, prefix: bytes, number: int, page: _Page,
     found.put(MESSAGES, _page_key(prefix, number), value, ttl_s=ttl_s)
 
 
-def _last_turns(found: SealedTransaction, prefix: bytes, limit: int) -> tuple[str, list[_Turn]] | None:
-    """The conversation's name and its last turns, None where they do not all lie here."""
+def _last_turns(found: SealedTransaction, prefix: bytes, limit: int) -> _LastTurns | None:
+    """The last turns of a conversation, None where they do not all lie here."""
     turns: list[_Turn] = []
     expected: int | None = None
     for number, value in found.newest_first(MESSAGES, prefix):
@@ -416,7 +492,7 @@ def _last_turns(found: SealedTransaction, prefix: bytes, limit: int) -> tuple[st
             return None
         turns = page.turns + turns
         if len(turns) >= limit or page.begins:
-            return page.conversation, turns[-limit:]
+            return _LastTurns(prefix, page.conversation, turns[-limit:])
         expected = number - 1
     return None
 
@@ -432,6 +508,11 @@ def _paged(moments: Sequence[Moment], *, begins: bool) -> list[_Page]:
     ]
     last = pages.pop()
     return [*pages, _Page(last.begins, False, last.conversation, last.turns)]
+
+
+def _pages(found: SealedTransaction) -> Iterator[tuple[bytes, bytes]]:
+    mark = found.key(_MARK)
+    return ((key, value) for key, value in found.values(MESSAGES) if key != mark)
 
 
 def _drop_entry(found: SealedTransaction, prefix: bytes) -> None:
@@ -450,11 +531,23 @@ def _page(value: bytes | None) -> _Page | None:
         return None
 
 
+def _state(value: bytes | None) -> _State | None:
+    try:
+        return None if value is None else _decode_state(value)
+    except msgspec.MsgspecError:  # another release's
+        return None
+
+
 def _kept_context(value: bytes | None) -> _KeptContext | None:
     try:
         return None if value is None else _decode_context(value)
     except msgspec.MsgspecError:
         return None
+
+
+def _context_at(found: SealedTransaction, key: bytes) -> tuple[bytes, _KeptContext] | None:
+    kept = _kept_context(found.get(CONTEXTS, key))
+    return None if kept is None else (key[:PREFIX_BYTES], kept)
 
 
 def _shown(table: str, value: bytes) -> object:
@@ -463,6 +556,9 @@ def _shown(table: str, value: bytes) -> object:
         page = _page(value)
         turns = [] if page is None else page.turns
         return [{"role": turn.role, "speaker": turn.speaker, "text": turn.text} for turn in turns]
+    if table == STATE:
+        state = _state(value)
+        return None if state is None else {"session": state.session, "state": msgspec.json.decode(state.state)}
     if table == CONTEXTS:
         kept = _kept_context(value)
         value = b"{}" if kept is None else kept.value
@@ -470,7 +566,7 @@ def _shown(table: str, value: bytes) -> object:
 
 
 def _mark_of(found: SealedTransaction) -> _Mark | None:
-    value = found.get(MESSAGES, _MARK)
+    value = found.get(MESSAGES, found.key(_MARK))
     try:
         return None if value is None else _decode_mark(value)
     except msgspec.MsgspecError:
@@ -478,7 +574,7 @@ def _mark_of(found: SealedTransaction) -> _Mark | None:
 
 
 def _put_mark(found: SealedTransaction, mark: _Mark) -> None:
-    found.put(MESSAGES, _MARK, _encode(mark), ttl_s=FOR_EVER_S)
+    found.put(MESSAGES, found.key(_MARK), _encode(mark), ttl_s=FOR_EVER_S)
 
 
 def _mark_at(change: Row) -> _Mark:
@@ -489,6 +585,10 @@ def _is_no_insert(change: Row) -> bool:
     """Whether a message or conversation was changed or deleted. An insert sets every bit of the column mask."""
     mask = change["column_mask"]
     return change["table_name"] in ("messages", "conversations") and (mask == 0 or mask & (mask + 1) != 0)
+
+
+def _is_deletion(change: Row) -> bool:
+    return change["table_name"] in ("messages", "conversations") and change["column_mask"] == 0
 
 
 def _turn_of_row(row: Row) -> _Turn:

@@ -89,7 +89,7 @@ class Segments:
             self._client.create_collection(
                 COLLECTION if answering is None else BUILDING,
                 configuration={"hnsw": {"space": "cosine"}},
-                metadata={"vault": self._vault, "model": tag},
+                metadata={"vault": self._vault, "model": tag, "keys": self._tag("keys", b"")},
                 embedding_function=None,
             )
 
@@ -125,9 +125,11 @@ class Segments:
         """Whether any vector of one of these memories is in it."""
         tags = [self._tag("memory", id_) for id_ in memories]
         for collection in self._all():
-            with _ours():
-                if tags and collection.get(where={"memory": {"$in": tags}}, limit=1, include=[])["ids"]:
-                    return True
+            for first in range(0, len(tags), _AT_ONCE):
+                where = {"memory": {"$in": tags[first : first + _AT_ONCE]}}
+                with _ours():
+                    if collection.get(where=where, limit=1, include=[])["ids"]:
+                        return True
         return False
 
     def near(
@@ -180,6 +182,13 @@ class Segments:
         found = self._find(COLLECTION)
         with _ours():
             return 0 if found is None else int(found.count())
+
+    def drop_of_other_keys(self) -> None:
+        """Remove what was put under other keys than the newest: no tag of ours finds a row there, and it must be made anew."""
+        own = self._tag("keys", b"")
+        for collection in self._all():
+            if collection.metadata.get("keys") != own:
+                self._drop(collection.name)
 
     def drop(self) -> None:
         """Remove everything."""

@@ -147,10 +147,11 @@ class FactRepository:
             return Proposed.KNOWN
         if self._connection.fetch_one("SELECT 1 FROM erasures WHERE id = ? AND user_id = ?", (key, user_id)):
             return Proposed.FORGOTTEN
-        now = self._ids.now_us()
-        self._insert(user_id, key, {**values, "recorded_at": now, "proposed_at": now}, None)
-        self._add_source(user_id, key, message_id)
-        self._note(user_id, key, "proposed", by=None, at=now)
+        planted = self._connection.fetch_one("SELECT 1 FROM facts WHERE id = ?", (key,))  # by somebody else
+        now, fact_id = self._ids.now_us(), self._ids.new_id() if planted else key
+        self._insert(user_id, fact_id, {**values, "recorded_at": now, "proposed_at": now}, None)
+        self._add_source(user_id, fact_id, message_id)
+        self._note(user_id, fact_id, "proposed", by=None, at=now)
         return Proposed.WAITING
 
     def accept(self, user_id: bytes, fact: str) -> None:
@@ -315,7 +316,9 @@ class FactRepository:
 
     def _add_source(self, user_id: bytes, fact_id: bytes, message_id: bytes) -> None:
         self._connection.execute(
-            "INSERT INTO fact_sources (id, user_id, fact_id, message_id) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO fact_sources (id, user_id, fact_id, message_id) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE "
+            "SET user_id = excluded.user_id, fact_id = excluded.fact_id, message_id = excluded.message_id "
+            "WHERE user_id <> excluded.user_id",
             (self._natural_ids.fact_source(fact_id, message_id), user_id, fact_id, message_id),
         )
 

@@ -48,7 +48,11 @@ class Plugins:
         self._connection = connection
 
     def list_plugins(self) -> list[PluginState]:
-        """Every plugin that is in this vault or whose package is on this machine."""
+        """Every plugin that is in this vault or whose package is on this machine.
+
+        >>> [(plugin.name, plugin.version, plugin.newest) for plugin in vault.plugins.list_plugins()]
+        [('mood', 0, 2)]
+        """
         packages = {schema.name: schema for schema in SchemaRegistry.get_plugin_schemas()}
         versions = SchemaRegistry.current_versions(self._connection)
         found = [
@@ -69,6 +73,9 @@ class Plugins:
         A step that cannot be undone is refused on tables in use unless the caller says that the database was `backed_up`.
         Raises NotFound, PluginRefused for SQL that reaches for what is not the plugin's, FormatTooNew, Tampered, or
         MigrationFailed; a refused or failed step is taken back whole.
+
+        >>> vault.plugins.install("mood")
+        2
         """
         schema = _plugin_schema(name)
         for core in SchemaRegistry.check_core_schemas(self._connection):
@@ -81,11 +88,22 @@ class Plugins:
         return schema.newest
 
     def remove(self, name: str) -> None:
-        """Drop the plugin's tables with all their rows, and nothing else. Works without its package. Raises NotFound."""
+        """Drop the plugin's tables with all their rows, and nothing else. Works without its package. Raises NotFound.
+
+        >>> _ = vault.plugins.install("mood")
+        >>> vault.plugins.remove("mood")
+        >>> [plugin.version for plugin in vault.plugins.list_plugins()]
+        [0]
+        """
         remove_plugin(self._connection, name)
 
     def tables(self, name: str) -> "PluginTables":
-        """The plugin's own view of the vault. Raises NotFound, or InvalidInput where its tables are of an older version."""
+        """The plugin's own view of the vault. Raises NotFound, or InvalidInput where its tables are of an older version.
+
+        >>> _ = vault.plugins.install("mood")
+        >>> vault.plugins.tables("mood").fetch_all("SELECT * FROM mood_entries")
+        []
+        """
         schema = _plugin_schema(name)
         check_history(self._connection, schema)
         version = current_version(self._connection, schema)
@@ -114,6 +132,11 @@ class PluginTables:
 
         Raises PluginRefused, InvalidInput, SchemaChanged if another process migrated or removed the plugin, or as
         every write of the vault. The statement then changed nothing.
+
+        >>> _ = vault.plugins.install("mood")
+        >>> vault.plugins.tables("mood").execute("SELECT text FROM messages")
+        Traceback (most recent call last):
+        aico.errors.PluginRefused: ...
         """
         guard = Guard(self._rule)
         try:
@@ -127,15 +150,31 @@ class PluginTables:
             ) from exc
 
     def fetch_one(self, sql: str, parameters: Parameters = ()) -> Row | None:
-        """The first row, None if there is none. Raises as `execute`."""
+        """The first row, None if there is none. Raises as `execute`.
+
+        >>> _ = vault.plugins.install("mood")
+        >>> vault.plugins.tables("mood").fetch_one("SELECT count(*) FROM mood_entries")[0]
+        0
+        """
         return self.execute(sql, parameters).fetchone()
 
     def fetch_all(self, sql: str, parameters: Parameters = ()) -> list[Row]:
-        """All rows, in memory. Raises as `execute`."""
+        """All rows, in memory. Raises as `execute`.
+
+        >>> _ = vault.plugins.install("mood")
+        >>> vault.plugins.tables("mood").fetch_all("SELECT feeling FROM mood_entries")
+        []
+        """
         return self.execute(sql, parameters).fetchall()
 
     def transaction(self) -> AbstractContextManager[None]:
-        """Everything in the block is durable when it ends, or taken back whole and the error re-raised."""
+        """Everything in the block is durable when it ends, or taken back whole and the error re-raised.
+
+        >>> _ = vault.plugins.install("mood")
+        >>> tables = vault.plugins.tables("mood")
+        >>> with tables.transaction():
+        ...     _ = tables.execute("DELETE FROM mood_entries")
+        """
         return self._connection.transaction()
 
 

@@ -33,13 +33,27 @@ T = TypeVar("T")
 
 
 class SealedTransaction:
-    """What one transaction sees. Expired values, and those that do not open, are not there."""
+    """What one transaction sees. Expired values, and those that do not open, are not there.
 
-    def __init__(self, transaction: lmdb.Transaction, tables: Tables, sealer: Sealer, now_us: int) -> None:
+    Its names are those of one generation of keys throughout: what is put under them together is found together.
+    """
+
+    def __init__(
+        self, transaction: lmdb.Transaction, tables: Tables, sealer: Sealer, names: bytes, now_us: int
+    ) -> None:
         self._transaction, self._tables, self._sealer, self._now_us = transaction, tables, sealer, now_us
+        self._names = names
         self.put_bytes = 0
         self.used = set[bytes]()
         """The prefixes of the places that something was put into."""
+
+    def prefix(self, place: Place) -> bytes:
+        """The first 16 bytes of the keys of a place: the keyed BLAKE2b-128 of its name."""
+        return hashlib.blake2b(canonical(place), digest_size=PREFIX_BYTES, key=self._names).digest()
+
+    def key(self, place: Place, sequence: int = 0) -> bytes:
+        """24 bytes that stand for a place: its prefix, then a sequence number."""
+        return self.prefix(place) + sequence.to_bytes(SEQUENCE_BYTES, "big")
 
     def get(self, table: str, key: bytes) -> bytes | None:
         """The value under `key`, None if there is none."""
@@ -58,6 +72,10 @@ class SealedTransaction:
     def delete(self, table: str, key: bytes) -> None:
         """Remove what is there, if anything."""
         self._transaction.delete(key, db=self._tables[table])
+
+    def empty(self, table: str) -> None:
+        """Remove everything in a table. Its pages stay in the file until they are used again."""
+        self._transaction.drop(self._tables[table], delete=False)
 
     def newest_first(self, table: str, prefix: bytes) -> Iterator[tuple[int, bytes | None]]:
         """Sequence number and value of all keys that begin with `prefix`, the highest number first."""
@@ -165,19 +183,11 @@ class SealedStore:
         self._names = keys[self._generation].derive(b"names")
         return keys
 
-    def key(self, place: Place, sequence: int = 0) -> bytes:
-        """24 bytes that stand for a place: the keyed BLAKE2b-128 of its name, then a sequence number."""
-        return self.prefix(place) + sequence.to_bytes(SEQUENCE_BYTES, "big")
-
-    def prefix(self, place: Place) -> bytes:
-        """The first 16 bytes of the keys of a place."""
-        return hashlib.blake2b(canonical(place), digest_size=PREFIX_BYTES, key=self._names).digest()
-
     def read(self, work: Callable[[SealedTransaction], T]) -> T:
         """What `work` returns, from one snapshot. Raises StorageError."""
         self._check_usable()
-        now_us, sealer = self._clock.now_us(), self._sealer
-        return self._environment.read(lambda txn, tables: work(SealedTransaction(txn, tables, sealer, now_us)))
+        sealer, names, now_us = self._sealer, self._names, self._clock.now_us()
+        return self._environment.read(lambda txn, tables: work(SealedTransaction(txn, tables, sealer, names, now_us)))
 
     def touch(self, prefix: bytes) -> None:
         """Say that a place was read, so that it is not among the first to go when room is needed. Costs nothing yet."""
@@ -190,10 +200,10 @@ class SealedStore:
         Where the store is nearly full, the places unused for longest make room.
         """
         self._check_usable()
-        now_us, touched = self._clock.now_us(), tuple(self._touched)
+        names, now_us, touched = self._names, self._clock.now_us(), tuple(self._touched)
 
         def whole(transaction: lmdb.Transaction, tables: Tables) -> tuple[T, list[bytes]]:
-            found = SealedTransaction(transaction, tables, self._sealer, now_us)
+            found = SealedTransaction(transaction, tables, self._sealer, names, now_us)
             value = work(found)
             noted = self._note_uses(found, touched, now_us)
             self._put_bytes += found.put_bytes
