@@ -22,6 +22,7 @@ from typing import Self, TypeVar
 import apsw
 
 from aico.data.libsql.checkpoints import Checkpointer
+from aico.data.libsql.copying import copy_database
 from aico.data.libsql.engine import Engine, EngineConnection, EngineName, not_on_this_engine
 from aico.data.libsql.engine_errors import REFUSED, translated
 from aico.data.libsql.group_commit import GroupCommit
@@ -414,6 +415,16 @@ class EncryptedLibSQLConnection(LibSQLConnection):
         """Whether an older copy of a page is told from the newest: not by libSQL, nor in a database of format 0."""
         return self._vfs is not None and bool(bytes.fromhex(self.database_id)[0] & MAPPED)
 
+    def copy_pages_to(self, target: Path | str) -> None:
+        """`backup_to`, as sealed pages of SQLite whatever the engine: what a backup is made of."""
+        if self._vfs is not None:
+            return self.backup_to(target)
+        self._check_usable()
+        with EncryptedLibSQLConnection(target, self._keys) as sealed, self._usable(), self._readers.borrow() as source:
+            copy_database(source, sealed._writing.connection)
+            sealed._empty_log()
+        _remove_lock_files(Path(target))
+
     def verify(self) -> None:
         """Open every page on the disk, free ones too, and check the structure. Raises Tampered, or Busy as `execute`.
 
@@ -492,11 +503,39 @@ class EncryptedLibSQLConnection(LibSQLConnection):
                 )
             time.sleep(_LOG_STEP_S)
 
+    def check_keys_can_change(self) -> None:
+        """Raise InvalidInput on libSQL, which changes no key while anybody has the file open."""
+        self._sealing()
+
     def _sealing(self) -> SealedVFS:
-        """What seals the pages. Raises InvalidInput on libSQL, which changes no key while anybody has the file open."""
         if self._vfs is None:
             raise not_on_this_engine("change its key", "make another vault and import an export of this one there")
         return self._vfs
+
+
+def move_to_engine(path: Path, keys: DatabaseKeys, engine: EngineName) -> None:
+    """Turn a sealed SQLite database that nobody has open into one of another engine, under a key of the same vault."""
+    fresh = path.with_name(f"{path.name}.new-{secrets.token_hex(8)}")
+    try:
+        with (
+            EncryptedLibSQLConnection(path, keys, create=False) as sealed,
+            EncryptedLibSQLConnection(fresh, keys, engine=engine) as other,
+        ):
+            with sealed._usable(), other._usable(), sealed._readers.borrow() as source:
+                copy_database(source, other._writing.connection)
+            other.verify()
+        fresh.replace(path)
+        Path(f"{path}-map").unlink(missing_ok=True)
+    finally:
+        for leftover in ("", "-wal", "-shm"):
+            Path(f"{fresh}{leftover}").unlink(missing_ok=True)
+        _remove_lock_files(fresh)
+
+
+def _remove_lock_files(path: Path) -> None:
+    """Of a database that was made under a name that nobody else knows."""
+    for name in ("door", "turn"):
+        Path(f"{path}-{name}").unlink(missing_ok=True)
 
 
 def _run(connection: EngineConnection, sql: str, parameters: Parameters) -> Result:

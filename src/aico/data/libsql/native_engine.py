@@ -40,7 +40,9 @@ class NativeEngine:
     def __init__(self, path: Path, keys: DatabaseKeys | None, *, wait_s: float, cache_kib: int) -> None:
         self._libsql, self._path, self._keys = imported(), path, keys
         self._wait_s, self._cache_kib, self._key_checked = wait_s, cache_kib, False
-        version = ".".join(str(part) for part in self._libsql.sqlite_version_info)
+        memory = self._libsql.connect(":memory:")  # the wheel's own `sqlite_version_info` names another release
+        version = memory.execute("SELECT sqlite_version()").fetchone()[0]
+        memory.close()
         self.description = f"libSQL on SQLite {version} ({PROTECTION if keys else 'in the clear'})"
 
     def create(self) -> None:

@@ -78,7 +78,7 @@ def _tables_of(sqlite: apsw.Connection, selects: Sequence[str]) -> set[str]:
     sqlite.authorizer = note
     try:
         for select in selects:
-            sqlite.execute(f"EXPLAIN {select}").fetchall()
+            sqlite.execute(f"EXPLAIN {select}").close()  # its rows may hold what is no text
     finally:
         sqlite.authorizer = None
     return tables
