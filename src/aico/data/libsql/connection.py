@@ -33,6 +33,7 @@ from aico.data.libsql.pages import MAPPED, DatabaseKeys, SoleKey
 from aico.data.libsql.readers import Readers
 from aico.data.libsql.rows import Result, Row
 from aico.data.libsql.sealed_vfs import SealedVFS, salt_of
+from aico.data.libsql.server_engine import ServerEngine
 from aico.data.libsql.sqlite_engine import SqliteEngine
 from aico.data.libsql.statements import Parameters, Value, first_word
 from aico.data.libsql.write_side import WriteSide, closed
@@ -54,7 +55,8 @@ _OUTSIDE_TRANSACTIONS = frozenset({"PRAGMA", "VACUUM"})
 
 
 class LibSQLConnection:
-    """A database in the clear. Opens or creates the file; `~` is expanded.
+    """A database in the clear. Opens or creates the file; `~` is expanded. Or, with `url`, one on a libSQL server, where
+    whoever runs it can read everything (docs/how-to/libsql-server.md).
 
     Thread rule: any thread may use it. Reads run side by side on a pool of connections; writes queue for one.
     A process that forks must open its own: in the child every call raises StorageError.
@@ -65,18 +67,27 @@ class LibSQLConnection:
 
     def __init__(
         self,
-        db_path: Path | str,
+        db_path: Path | str | None = None,
         *,
         engine: EngineName = "sqlite",
         create: bool = True,
         busy_wait_s: float = 30.0,
         page_cache_kib: int = 16 * 1024,
+        url: str | None = None,
+        auth_token: str | None = None,
     ) -> None:
-        self.db_path = Path(db_path).expanduser().absolute()
+        if (db_path is None) == (url is None) or (auth_token is not None and url is None):
+            raise InvalidInput("a database is a file or on a server: give db_path, or url; nothing was opened")
         self._process, self._closed = os.getpid(), False
-        self._translated = translated(self.db_path)
         self._vfs: SealedVFS | None = None
-        self._engine = self._make_engine(engine, wait_s=busy_wait_s, cache_kib=page_cache_kib)
+        if url is not None:
+            server = ServerEngine(url, auth_token, wait_s=busy_wait_s)
+            self._engine: Engine = server
+            self.db_path = Path(server.label)
+        else:
+            self.db_path = Path(db_path or "").expanduser().absolute()
+            self._engine = self._make_engine(engine, wait_s=busy_wait_s, cache_kib=page_cache_kib)
+        self._on_server, self._translated = url is not None, translated(self.db_path)
         with self._translated:
             self._open(create=create)
 
@@ -87,7 +98,7 @@ class LibSQLConnection:
         return SqliteEngine(self.db_path, None, wait_s=wait_s, cache_kib=cache_kib)
 
     def _open(self, *, create: bool) -> None:
-        if not self.db_path.exists():
+        if not self._on_server and not self.db_path.exists():
             if not create:
                 raise NotFound(f"there is no database at {self.db_path}", hint="restore it from a backup")
             if Path(f"{self.db_path}-wal").exists():  # SQLite would delete it, and with it what was acknowledged
@@ -97,7 +108,7 @@ class LibSQLConnection:
             self.db_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         turn = self._engine.turn()
         try:
-            if not self.db_path.exists():
+            if not self._on_server and not self.db_path.exists():
                 with turn:
                     if not self.db_path.exists():  # another process may have been first
                         self._engine.create()

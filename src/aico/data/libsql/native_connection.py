@@ -30,9 +30,10 @@ class NativeConnection:
     """
 
     def __init__(
-        self, connect: Callable[[], Any], name: str, *, encrypted: bool, wait_s: float
+        self, connect: Callable[[], Any], name: str, *, encrypted: bool, wait_s: float, on_server: bool = False
     ) -> None:  # the wheel has no types
         self._connect, self._name, self._encrypted, self._wait_s = connect, name, encrypted, wait_s
+        self._on_server = on_server  # where each statement may run on another connection of the server's
         self._opened: Any = None
         self._reading_only = self._closed = False
         self._changes = 0  # of all statements until now, as the engine counts them
@@ -44,6 +45,8 @@ class NativeConnection:
         return self._opened is not None and bool(self._opened.in_transaction)
 
     def run(self, sql: str, parameters: Parameters) -> Result:
+        if self._on_server and is_runnable(sql, encrypted=False):
+            return self._run_there(*bound(sql, parameters), changes=first_word(sql) not in _READS)
         rows = self.rows(sql, parameters)
         if first_word(sql) in _READS or not is_runnable(sql, encrypted=self._encrypted):
             return Result(rows, lastrowid=0, rowcount=0)
@@ -51,6 +54,16 @@ class NativeConnection:
         rowcount = changed if total != self._changes else 0  # else those of an older statement
         self._changes = total
         return Result(rows, lastrowid=row_id, rowcount=rowcount)
+
+    def _run_there(self, sql: str, values: Sequence[Any], *, changes: bool) -> Result:
+        def work(opened: Any) -> tuple[Any, list[Any]]:
+            cursor = opened.execute(sql, values)
+            return cursor, cursor.fetchall() or []
+
+        cursor, found = self._called(work)
+        row = _row_type(cursor.description or ())
+        rowcount = max(0, cursor.rowcount) if changes else 0
+        return Result([row(one) for one in found], lastrowid=cursor.lastrowid or 0, rowcount=rowcount)
 
     def rows(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         if not is_runnable(sql, encrypted=self._encrypted):
@@ -98,8 +111,10 @@ class NativeConnection:
         return int(self._called(lambda opened: opened.execute("PRAGMA schema_version").fetchone())[0])
 
     def only_read(self) -> None:
+        """Of a server's connection only what is run under a guard: no setting outlives a statement there."""
         self._reading_only = True
-        self.command("PRAGMA query_only = 1")
+        if not self._on_server:
+            self.command("PRAGMA query_only = 1")
 
     @contextmanager
     def as_sqlite(self, selects: Sequence[str]) -> Iterator[apsw.Connection]:
@@ -159,7 +174,7 @@ class NativeConnection:
                 return work(self._handle())
             except ValueError as exc:
                 if not is_busy(exc) or self.in_transaction or time.monotonic() >= deadline:
-                    raise ours(exc, self._name) from exc
+                    raise ours(exc, self._name) from (None if self._on_server else exc)  # a server may say anything
             except BaseException as exc:
                 if not is_panic(exc):
                     raise
@@ -173,7 +188,7 @@ class NativeConnection:
             if self._closed:
                 raise StorageError(f"{self._name} was closed; nothing was done", hint="open it again")
             opened = self._connect()
-            if self._reading_only:
+            if self._reading_only and not self._on_server:
                 _fetched(opened, "PRAGMA query_only = 1", ())
             self._opened, self._changes = opened, 0
         return self._opened

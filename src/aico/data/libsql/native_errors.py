@@ -27,8 +27,8 @@ _SIGNS = (
     ("InvalidUri", "this is no address"),
     ("InvalidHeaderValue", "the token holds characters that no token has"),
     ("certificate", "its certificate is not trusted"),
-    ("timed out", "it did not answer in time"),
 )
+_REFUSALS = ("SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_RANGE", "SQLITE_TOOBIG", "SQL_PARSE_ERROR", "SQLITE_ERROR")
 
 
 def is_busy(error: ValueError) -> bool:
@@ -59,9 +59,16 @@ def ours(error: ValueError, name: str) -> AicoError:
 
 def of_a_server(said: str, name: str) -> AicoError:
     """For what a server answered, or did not; the wheel's own words may hold the address and what was sent."""
-    what = next((what for sign, what in _SIGNS if sign in said), "it answered with an error")
+    if any(code in said for code in ("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return Busy(f"somebody else keeps the server's database {name}; nothing was written", hint="try again")
+    refused = next((code for code in _REFUSALS if code in said), None)
+    if refused is not None:
+        return InvalidInput(f"the server {name} refused the statement ({refused}); nothing was written")
+    what = next((what for sign, what in _SIGNS if sign in said), "")
     return StorageError(
-        f"the server {name} cannot be used: {what}; it is not known whether a write under way was done",
+        f"the server {name} cannot be used: {what}; nothing was done"
+        if what
+        else f"the server {name} answered with an error, or not at all; it is not known whether a write was done",
         hint="check address, token and network, then try again",
     )
 
