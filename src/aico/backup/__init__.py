@@ -342,12 +342,12 @@ def _write_database(path: Path, chain: Sequence[BackupFile], keys: DatabaseKeys,
         for number, page in _pages(chain, on_progress):
             copy.write(number, page)
         copy.finish(head.page_count)
-    with EncryptedLibSQLConnection(path, keys, create=False) as restored:
+    with EncryptedLibSQLConnection(path, keys, engine="sqlite", create=False) as restored:
         restored.verify()
 
 
 def _note_restore(path: Path, head: Head, keys: DatabaseKeys, unlocked: Unlocked) -> None:
-    with EncryptedLibSQLConnection(path, keys, create=False) as restored:
+    with EncryptedLibSQLConnection(path, keys, engine="sqlite", create=False) as restored:
         SchemaRegistry.apply_core_schemas(restored)
         log = AuditLog(restored, key=unlocked.chain, clock=SystemClock())
         log.append(Action.RESTORED, subject_id=bytes.fromhex(head.id), counts={"pages": head.page_count})

@@ -431,10 +431,12 @@ class EncryptedLibSQLConnection(LibSQLConnection):
         if self._vfs is not None:
             return self.backup_to(target)
         self._check_usable()
-        with EncryptedLibSQLConnection(target, self._keys) as sealed, self._usable(), self._readers.borrow() as source:
-            copy_database(source, sealed._writing.connection)
-            sealed._empty_log()
-        _remove_lock_files(Path(target))
+        copy = EncryptedLibSQLConnection(target, self._keys, engine="sqlite")
+        try:
+            with copy, self._usable(), self._readers.borrow() as source:
+                copy_database(source, copy._writing.connection)
+        finally:
+            _remove_lock_files(copy.db_path)
 
     def verify(self) -> None:
         """Open every page on the disk, free ones too, and check the structure. Raises Tampered, or Busy as `execute`.
@@ -529,7 +531,7 @@ def move_to_engine(path: Path, keys: DatabaseKeys, engine: EngineName) -> None:
     fresh = path.with_name(f"{path.name}.new-{secrets.token_hex(8)}")
     try:
         with (
-            EncryptedLibSQLConnection(path, keys, create=False) as sealed,
+            EncryptedLibSQLConnection(path, keys, engine="sqlite", create=False) as sealed,
             EncryptedLibSQLConnection(fresh, keys, engine=engine) as other,
         ):
             with sealed._usable(), other._usable(), sealed._readers.borrow() as source:
