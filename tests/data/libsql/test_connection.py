@@ -329,6 +329,21 @@ def test_no_file_and_no_wish_to_make_one(kind, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_database_that_another_process_is_just_making_is_opened(kind, tmp_path, monkeypatch):
+    """It was not there at the first look, and its log was at the second."""
+    looked, exists = list[Path](), Path.exists
+
+    def not_at_first(path: Path) -> bool:
+        looked.append(path)
+        return exists(path) and len(looked) > 1
+
+    with connect(kind, tmp_path / "aico.db") as first:
+        first.execute("CREATE TABLE t (a)")
+        monkeypatch.setattr(Path, "exists", not_at_first)
+        with connect(kind, tmp_path / "aico.db") as second:
+            assert second.fetch_all("SELECT * FROM t") == []
+
+
 def test_an_engine_that_is_not_installed_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "libsql", None)
     for kind in ("libSQL in the clear", "libSQL encrypted"):

@@ -101,7 +101,9 @@ class LibSQLConnection:
         if not self._on_server and not self.db_path.exists():
             if not create:
                 raise NotFound(f"there is no database at {self.db_path}", hint="restore it from a backup")
-            if Path(f"{self.db_path}-wal").exists():  # SQLite would delete it, and with it what was acknowledged
+            # SQLite would delete it, and with it what was acknowledged. Looked for first: another process may be just
+            # making both, the database before its log.
+            if Path(f"{self.db_path}-wal").exists() and not self.db_path.exists():
                 raise NotFound(
                     f"{self.db_path} is missing but its log is there; nothing was changed", hint="restore the database"
                 )

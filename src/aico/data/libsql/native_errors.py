@@ -6,14 +6,13 @@ a value or an address may hold it, and is never passed on.
 
 from aico.errors import AicoError, Busy, DiskFull, InvalidInput, StorageError, Tampered
 
-_BUSY = ("database is locked", "database table is locked", "database schema is locked")
+_BUSY = ("database is locked", "database table is locked", "database schema is locked", "locking protocol")
 _DAMAGED = ("database disk image is malformed", "file is not a database")
 _UNUSABLE = (
     "unable to open",
     "Failed to connect",
     "disk I/O error",
     "attempt to write a readonly database",
-    "locking protocol",
     "out of memory",
     "access permission denied",
 )
