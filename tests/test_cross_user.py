@@ -214,6 +214,7 @@ def of_nell(vault) -> dict[str, object]:
     vault.logs.insert_log(level="INFO", message=SECRET, user_id=nell)
     session = vault.live_sessions.start("nell", SECRET)
     vault.tasks.add(SECRET, action=SECRET, schedule="every 2h", user="nell")
+    vault.memory.set_state("nell", session, {"draft": SECRET})
     vault.memory.recent("nell", SECRET)
     return {
         "conversation": SECRET, "keep": SECRET, "drop": "c", "id": said, "message": said, "ids": [said, fact],
@@ -237,7 +238,7 @@ OTHERS = {
     "kind": "rating", "category": SECRET, "value": 1, "tag": SECRET, "tags": SECRET, "tone": "glad", "title": "mine",
     "puts": [], "values": ["mine"], "sql": "SELECT * FROM messages", "name": "activity", "model": "m", "limit": 50,
     "relationship_type": "friend", "new_pin": "730519", "pin": "730519", "old_pin": "730519", "level": "INFO",
-    "action": SECRET, "schedule": "every 2h", "count": 9, "titles": {},
+    "action": SECRET, "schedule": "every 2h", "count": 9, "titles": {}, "state": {"draft": "mine"},
 }  # fmt: skip
 NAMES_A_PERSON = ("user", "user_id")
 ALL_PEOPLE = {
