@@ -14,6 +14,13 @@ import aico
 from aico import anchor
 from aico.errors import OlderState
 from aico.testing import PASSPHRASE, cheap_settings
+from tests.engines import ENGINES, made_on
+
+
+@pytest.fixture(params=ENGINES, autouse=True)
+def engine(request, monkeypatch):
+    """The engine that the vaults are made on."""
+    return made_on(request.param, monkeypatch)
 
 
 class Keyring(KeyringBackend):

@@ -1,5 +1,6 @@
 """Opening a vault: what works, what is refused, and that a refusal changes nothing."""
 
+import re
 import subprocess
 import sys
 import threading
@@ -11,6 +12,13 @@ import pytest
 import aico
 from aico.errors import FormatTooNew, InvalidInput, KeyslotMissing, NotFound, Tampered, WrongPassphrase
 from aico.testing import FixedClock, cheap_settings, temporary_vault
+from tests.engines import ENGINES, made_on
+
+
+@pytest.fixture(params=ENGINES, autouse=True)
+def engine(request, monkeypatch):
+    """The engine that whatever a test makes is made on."""
+    return made_on(request.param, monkeypatch)
 
 
 def open_here(folder: Path, **given) -> aico.Vault:
@@ -116,7 +124,7 @@ def test_a_vault_without_its_database_is_reported_and_not_begun_anew(closed_vaul
 
 def test_a_newer_format_is_refused_untouched(closed_vault):
     file = closed_vault / "vault.json"
-    file.write_text(file.read_text().replace('"format": 1', '"format": 7'))
+    file.write_text(re.sub('"format": [12]', '"format": 7', file.read_text()))
     before = everything_in(closed_vault)
     with pytest.raises(FormatTooNew):
         open_here(closed_vault)

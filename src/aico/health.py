@@ -29,6 +29,8 @@ class Status:
     folder: Path
     format: int
     engine: str
+    detects_tampering: bool
+    """Whether the engine tells a byte that was changed from outside."""
     keyslots: list[str]
     rotation_unfinished: bool
     """Something may still be sealed under the older keys; `aico keys rotate` goes on."""
@@ -70,6 +72,7 @@ def status_of(
         folder,
         vault_format,
         connection.engine,
+        connection.detects_tampering,
         list(keyslots),
         rotation_unfinished,
         session_unlock.left_s(folder),
@@ -106,7 +109,7 @@ def examine(
         Finding("keyslots", True, f"the vault can be unlocked by: {', '.join(keyslots)}"),
         _rotation(unfinished=rotation_unfinished),
         _keyring(needed="keyring" in keyslots),
-        Finding("engine", True, f"{connection.engine}; a changed byte is detected"),
+        _engine(connection),
         _page_map(connection),
         _anchor(anchor),
         *(_view(view) for view in views.status() if view.name != "embeddings"),
@@ -117,7 +120,16 @@ def examine(
     ]
 
 
+def _engine(connection: LibSQLConnection) -> Finding:
+    if connection.detects_tampering:
+        return Finding("engine", True, f"{connection.engine}; a changed byte is detected")
+    what = "it hides what is stored; a changed byte is not detected and may come back as a wrong memory"
+    return Finding("engine", None, f"{connection.engine}: {what}")
+
+
 def _page_map(connection: LibSQLConnection) -> Finding:
+    if connection.engine_name != "sqlite":
+        return Finding("page map", None, "this engine has none: an older copy of a page, or of the log, is accepted")
     if isinstance(connection, EncryptedLibSQLConnection) and connection.has_page_map:
         return Finding("page map", True, "an older copy of a page, or of the log, is detected")
     why = "made in format 0, without a page map: an older copy of a page is accepted"
@@ -166,6 +178,8 @@ def _pages(connection: LibSQLConnection) -> Finding:
         connection.verify()
     except AicoError as exc:
         return Finding("pages", False, str(exc), exc.hint)
+    if not connection.detects_tampering:
+        return Finding("pages", True, "the structure is sound; whether values were changed from outside cannot be told")
     return Finding("pages", True, "every page opens under the vault's keys and the structure is sound")
 
 

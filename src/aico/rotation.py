@@ -111,6 +111,7 @@ class Rotation:
 
         Raises WrongPassphrase, InvalidInput, KeyringUnavailable, DiskFull or StorageError; nothing is changed then.
         """
+        self._connection.check_keys_can_change()
         with self._connection.exclusive():
             before = VaultFile.read(self._keys.vault_json)
             self._keys.look_again()

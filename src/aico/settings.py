@@ -157,6 +157,9 @@ class Settings:
     """How one vault behaves. None of it changes what is stored, except `kdf` for new keyslots."""
 
     kdf: KdfCost = field(default_factory=KdfCost)
+    engine: Literal["sqlite", "libsql"] = "sqlite"
+    """What a vault that is made keeps its database with; one that is there has its own. "libsql" needs the extra `libsql`,
+    hides what is stored and does not notice when it is changed from outside (docs/decisions/0031)."""
     clock: Clock = field(default_factory=SystemClock)
     embedder: "Embedder | EmbedderSpec | str | None" = "auto"
     """The embedding model. "auto" is the default model where its weights are installed; "none" or None finds memories by
@@ -206,6 +209,8 @@ class Settings:
     """Whether figures of each recall, and the words of a question that found nothing, are kept in the vault's log."""
 
     def __post_init__(self) -> None:
+        if self.engine not in ("sqlite", "libsql"):
+            raise InvalidInput("the setting engine is sqlite or libsql; the vault was not touched", field="engine")
         for name, least in (
             ("busy_wait_s", 0),
             ("episode_gap_s", 0),
@@ -264,6 +269,7 @@ class _RerankerTable(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _ConfigFile(msgspec.Struct, forbid_unknown_fields=True):
+    engine: Literal["sqlite", "libsql"] | None = None
     kdf: _KdfTable | None = None
     embedder: _EmbedderTable | str | None = None
     chroma: _ChromaTable | None = None

@@ -74,10 +74,10 @@ def _unfinished_name() -> str:
 
 
 def _fill(folder: Path, passphrase: Passphrase, settings: Settings) -> None:
-    vault_file, unlocked = VaultFile.new(passphrase, cost=settings.kdf)
+    vault_file, unlocked = VaultFile.new(passphrase, cost=settings.kdf, engine=settings.engine)
     (folder / DATA_FOLDER).mkdir(mode=0o700)
     keys = DatabaseKeys(unlocked.for_pages())
-    with EncryptedLibSQLConnection(folder / DATA_FOLDER / DATABASE, keys) as connection:
+    with EncryptedLibSQLConnection(folder / DATA_FOLDER / DATABASE, keys, engine=settings.engine) as connection:
         SchemaRegistry.apply_core_schemas(connection)
     vault_file.write(folder / VAULT_FILE)
 

@@ -60,6 +60,7 @@ def connected(folder: Path, keys: DatabaseKeys, settings: Settings) -> Encrypted
     return EncryptedLibSQLConnection(
         folder / DATA_FOLDER / DATABASE,
         keys,
+        engine=VaultFile.read(folder / VAULT_FILE).engine,
         create=False,
         busy_wait_s=settings.busy_wait_s,
         page_cache_kib=settings.page_cache_kib,

@@ -129,3 +129,26 @@ def test_init_refuses_a_folder_that_is_in_use(tmp_path: Path, passphrase_file: P
     refused = run_json("--home", str(folder), "init", exit_code=3 if name == "data" else 2)
     assert refused["hint"]
     assert [path.name for path in folder.iterdir()] == [name]
+
+
+def test_init_makes_a_vault_on_libsql_and_says_what_that_one_does_not_notice(
+    empty_home: Path, passphrase_file: Path
+) -> None:
+    pytest.importorskip("libsql", reason="the engine libsql needs the extra aico[libsql]")
+    run_json("init", "--engine", "libsql")
+    run("record", "I moved to Lisbon in May.", "--conversation", "hello")
+    assert "Lisbon" in run("recall", "when did I move?").stdout
+    status = run_json("status")
+    assert (status["format"], status["detects_tampering"]) == (2, False)
+    assert "libSQL" in status["engine"]
+    assert "a change from outside is not detected" in run("status").stdout
+    findings = {found["name"]: found for found in run_json("doctor")["findings"]}
+    assert findings["engine"]["ok"] is None
+    assert "a changed byte is not detected" in findings["engine"]["message"]
+    assert findings["page map"]["ok"] is None
+    assert "libSQL" in run_json("db", "status")["engine"]
+
+
+def test_an_unknown_engine_is_refused(empty_home: Path, passphrase_file: Path) -> None:
+    assert run("init", "--engine", "oracle").exit_code == 2
+    assert not (empty_home / "vault.json").exists()

@@ -311,7 +311,7 @@ def test_a_slot_of_another_vault_is_refused(vault, tmp_path):
 
 def test_a_newer_format_is_named_as_newer_and_left_alone(vault):
     path, _, _ = vault
-    rewritten(path, lambda document: document.update(format=keyslots.FORMAT + 1, something_new={"a": 1}))
+    rewritten(path, lambda document: document.update(format=keyslots.LIBSQL_FORMAT + 1, something_new={"a": 1}))
     before = path.read_bytes()
     with pytest.raises(FormatTooNew):
         VaultFile.read(path)

@@ -27,6 +27,7 @@ from aico.backup.file import (
 from aico.clock import Clock, SystemClock, from_us, to_us
 from aico.data.audit_log import Action, AuditLog
 from aico.data.libsql import EncryptedLibSQLConnection
+from aico.data.libsql.connection import move_to_engine
 from aico.data.libsql.page_copies import PageCopy
 from aico.data.libsql.pages import DatabaseKeys
 from aico.data.libsql.registry import SchemaRegistry
@@ -113,7 +114,7 @@ class Backups:
             _sweep(place)
             parent = None if full else self._newest(place)
             noted = self._newest_entry()
-            self._connection.backup_to(copy_path)
+            self._connection.copy_pages_to(copy_path)
             with PageCopy(copy_path, self._database_keys) as copy:
                 made = self._written(place, copy, parent, on_progress or _silent)
         except OSError as exc:
@@ -323,6 +324,8 @@ def restore(
         keys = DatabaseKeys(unlocked.for_pages())
         _write_database(fresh / DATA_FOLDER / DATABASE, chain, keys, on_progress or _silent)
         _note_restore(fresh / DATA_FOLDER / DATABASE, chain[-1].head, keys, unlocked)
+        if vault_file.engine != "sqlite":
+            move_to_engine(fresh / DATA_FOLDER / DATABASE, keys, vault_file.engine)
         vault_file.write(fresh / VAULT_FILE)
         fresh.rename(folder)
         sync_folder(folder.parent)
@@ -339,12 +342,12 @@ def _write_database(path: Path, chain: Sequence[BackupFile], keys: DatabaseKeys,
         for number, page in _pages(chain, on_progress):
             copy.write(number, page)
         copy.finish(head.page_count)
-    with EncryptedLibSQLConnection(path, keys, create=False) as restored:
+    with EncryptedLibSQLConnection(path, keys, engine="sqlite", create=False) as restored:
         restored.verify()
 
 
 def _note_restore(path: Path, head: Head, keys: DatabaseKeys, unlocked: Unlocked) -> None:
-    with EncryptedLibSQLConnection(path, keys, create=False) as restored:
+    with EncryptedLibSQLConnection(path, keys, engine="sqlite", create=False) as restored:
         SchemaRegistry.apply_core_schemas(restored)
         log = AuditLog(restored, key=unlocked.chain, clock=SystemClock())
         log.append(Action.RESTORED, subject_id=bytes.fromhex(head.id), counts={"pages": head.page_count})

@@ -86,12 +86,16 @@ def _show_status(document: dict[str, Any]) -> None:
         ("users", ", ".join(document["users"]) or "none yet"),
         ("unlocked by", ", ".join(document["keyslots"]) + _session(document["session_left_s"])),
         *([("rotation", "unfinished; `aico keys rotate` goes on")] if document["rotation_unfinished"] else []),
-        ("engine", f"{document['engine']}, format {document['format']}"),
+        ("engine", f"{document['engine']}, format {document['format']}" + _unnoticed(document)),
         ("on disk", size(document["size_bytes"])),
         ("meaning", _meaning(document["embeddings"])),
         ("views", _views(document["views"])),
     ):
         say(f"{name:<11}  {value}")
+
+
+def _unnoticed(document: dict[str, Any]) -> str:
+    return "" if document["detects_tampering"] else "; a change from outside is not detected"
 
 
 def _session(left_s: int) -> str:

@@ -10,20 +10,26 @@ from aico.cli._unlock import asked_twice, at_terminal, can_confirm, confirmed
 from aico.errors import InvalidInput, KeyringUnavailable
 
 if TYPE_CHECKING:
+    from aico.data.libsql import EngineName
     from aico.vault import Vault
 
 
 @click.command()
 @click.option("--keyring/--no-keyring", default=None, help="Let this machine's keyring unlock the vault.")
 @click.option("--recovery/--no-recovery", default=None, help="Make a recovery phrase of 24 words, shown once.")
+@click.option(
+    "--engine",
+    type=click.Choice(["sqlite", "libsql"]),
+    help="What keeps the database; sqlite, which also notices changes, unless config.toml names another.",
+)
 @common
-def init(call: Call, *, keyring: bool | None, recovery: bool | None) -> None:
+def init(call: Call, *, keyring: bool | None, recovery: bool | None, engine: "EngineName | None") -> None:
     """Make your vault.
 
     The passphrase is asked for twice, or read from the file that AICO_PASSPHRASE_FILE names. At a terminal you are
     then asked about keyring and recovery phrase, unless an option says it; elsewhere neither is made without one.
     """
-    with _made(call) as vault:
+    with _made(call, engine) as vault:
         # Both are asked before either is made, and the phrase is made last: no phrase goes by unseen.
         with_keyring = _wanted(keyring, "Let this machine's keyring unlock the vault, so that you are not asked?")
         with_phrase = _wanted(recovery, "Make a recovery phrase, for the day you forget the passphrase?")
@@ -35,9 +41,11 @@ def init(call: Call, *, keyring: bool | None, recovery: bool | None) -> None:
     click.get_current_context().exit(problem.exit_code if problem else 0)
 
 
-def _made(call: Call) -> "Vault":
+def _made(call: Call, engine: "EngineName | None") -> "Vault":
+    from dataclasses import replace
+
     import aico
-    from aico.settings import passphrase_file, vault_folder
+    from aico.settings import load_settings, passphrase_file, vault_folder
     from aico.vault_folder import VAULT_FILE
 
     folder = vault_folder(call.home)
@@ -47,7 +55,8 @@ def _made(call: Call) -> "Vault":
             hint="use it, or name another place with --home",
         )
     typed = asked_twice() if passphrase_file() is None and at_terminal() else None
-    return aico.open(folder, passphrase=typed)
+    settings = None if engine is None else replace(load_settings(folder), engine=engine)
+    return aico.open(folder, passphrase=typed, settings=settings)
 
 
 def _wanted(flag: bool | None, question: str) -> bool:

@@ -41,8 +41,8 @@ from aico.security.keys import (
 from aico.security.phrase import looks_like_phrase, new_phrase, phrase_key
 from aico.settings import KdfCost
 
-FORMAT = 1
-"""What new vaults are made in. Format 0, before page map and commit anchor, is read and written as it is: its number is
+FORMAT, LIBSQL_FORMAT = 1, 2
+"""What new vaults are made in: 2 says that `engine` is there, for releases that know of one engine only. Format 0, before page map and commit anchor, is read and written as it is: its number is
 bound into every keyslot, whose secrets are not all at hand (docs/decisions/0028)."""
 LARGEST_FILE_BYTES = 1024 * 1024
 SLOTS_MAX = 16
@@ -105,6 +105,8 @@ class VaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     format: int
     vault_id: str
+    engine: Literal["sqlite", "libsql"] = "sqlite"
+    """What writes `aico.db`; in the file where it is not SQLite with sealed pages."""
     generation: int
     keyslots: tuple[Keyslot, ...]
     natural_key: bytes
@@ -117,10 +119,15 @@ class VaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     seal: bytes
 
     @classmethod
-    def new(cls, passphrase: Passphrase, *, cost: KdfCost) -> tuple[Self, Unlocked]:
+    def new(
+        cls, passphrase: Passphrase, *, cost: KdfCost, engine: Literal["sqlite", "libsql"] = "sqlite"
+    ) -> tuple[Self, Unlocked]:
         """A new vault's file with one passphrase slot, and the keys it stands for."""
         root, vault_id = RootKey.random(), secrets.token_hex(16)
-        empty = cls(format=FORMAT, vault_id=vault_id, generation=1, keyslots=(), natural_key=b"", seal=b"")
+        number = FORMAT if engine == "sqlite" else LIBSQL_FORMAT
+        empty = cls(
+            format=number, vault_id=vault_id, engine=engine, generation=1, keyslots=(), natural_key=b"", seal=b""
+        )
         made = empty.with_natural_key(root, NaturalKey.random()).with_passphrase(root, passphrase, cost=cost)
         return made, made.verified(root)
 
@@ -133,10 +140,12 @@ class VaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     def parse(cls, raw: bytes, path: Path) -> Self:
         """What these bytes say, which were read from `path`. Raises Tampered or FormatTooNew."""
         try:
-            if msgspec.json.decode(raw, type=_JustFormat).format > FORMAT:
+            if msgspec.json.decode(raw, type=_JustFormat).format > LIBSQL_FORMAT:
                 raise FormatTooNew(f"{path} was written by a newer release; nothing was changed", hint="update aico")
             found = msgspec.json.decode(raw, type=cls)
-            if not 1 <= len(found.keyslots) <= SLOTS_MAX:
+            if not 1 <= len(found.keyslots) <= SLOTS_MAX or (found.engine == "libsql") != (
+                found.format == LIBSQL_FORMAT
+            ):
                 raise _damaged(path)
             return found
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

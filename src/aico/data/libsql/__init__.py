@@ -1,6 +1,6 @@
-"""The structured store. The only importer of `apsw`."""
+"""The structured store. The only importer of `apsw` and `libsql`."""
 
-from aico.data.libsql.connection import EncryptedLibSQLConnection, LibSQLConnection, Parameters, Value
+from aico.data.libsql.connection import EncryptedLibSQLConnection, EngineName, LibSQLConnection, Parameters, Value
 from aico.data.libsql.rows import Result, Row
 
-__all__ = ["EncryptedLibSQLConnection", "LibSQLConnection", "Parameters", "Result", "Row", "Value"]
+__all__ = ["EncryptedLibSQLConnection", "EngineName", "LibSQLConnection", "Parameters", "Result", "Row", "Value"]

@@ -7,7 +7,8 @@ from queue import SimpleQueue
 
 import apsw
 
-from aico.errors import Busy
+from aico.data.libsql.engine import EngineConnection
+from aico.errors import AicoError
 
 DUE_PAGES = 1000
 """SQLite's own default; a checkpoint of so many pages takes some 60 ms."""
@@ -20,8 +21,8 @@ class Checkpointer:
 
     def __init__(
         self,
-        writer: apsw.Connection,
-        connect: Callable[[], apsw.Connection],
+        writer: EngineConnection,
+        connect: Callable[[], EngineConnection],
         exclusive: Callable[[], AbstractContextManager[object]],
     ) -> None:
         self._connect, self._exclusive = connect, exclusive
@@ -31,7 +32,7 @@ class Checkpointer:
         self._pending = False
         self._log_pages = 0
         self._thread: threading.Thread | None = None
-        writer.set_wal_hook(self._after_commit)
+        writer.after_commits(self._after_commit)
 
     def stop(self) -> None:
         """End the thread, after the checkpoint it may be in. May be called twice."""
@@ -40,7 +41,7 @@ class Checkpointer:
         if self._thread is not None:
             self._thread.join()
 
-    def _after_commit(self, _connection: apsw.Connection, _schema: str, log_pages: int) -> int:
+    def _after_commit(self, log_pages: int) -> None:
         self._log_pages = log_pages
         if log_pages >= DUE_PAGES and not self._pending:
             self._pending = True
@@ -48,7 +49,6 @@ class Checkpointer:
                 self._thread = threading.Thread(target=self._run, name="aico-checkpoints", daemon=True)
                 self._thread.start()
             self._asked.put(True)
-        return apsw.SQLITE_OK
 
     def _run(self) -> None:
         while self._asked.get():
@@ -59,9 +59,9 @@ class Checkpointer:
         try:
             with closing(self._connect()) as connection:
                 if self._log_pages < OVERDUE_PAGES:
-                    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                    connection.checkpoint(restart=False)
                 else:
                     with self._exclusive():
-                        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
-        except (apsw.Error, Busy):
+                        connection.checkpoint(restart=True)
+        except (apsw.Error, AicoError):
             return  # busy, or a full disk that the next commit will report; the log still holds everything

@@ -1,4 +1,4 @@
-"""One connection class for the truth: SQLite in the clear, or with every page sealed.
+"""One connection class for the truth, over either engine: in the clear, or with every page sealed or encrypted.
 
     with EncryptedLibSQLConnection(db_path="~/.aico/user.db", encryption_key=key) as connection:
         with connection.transaction():                  # commits, or rolls back and re-raises
@@ -9,41 +9,42 @@ an open cursor would turn the next write into an upgrade, for which SQLite never
 """
 
 import os
-import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Self, TypeVar
 
 import apsw
 
 from aico.data.libsql.checkpoints import Checkpointer
-from aico.data.libsql.engine_errors import translated
+from aico.data.libsql.copying import copy_database
+from aico.data.libsql.engine import Engine, EngineConnection, EngineName, not_on_this_engine
+from aico.data.libsql.engine_errors import REFUSED, translated
 from aico.data.libsql.group_commit import GroupCommit
-from aico.data.libsql.guard import Guard, guarded
+from aico.data.libsql.guard import Guard
+from aico.data.libsql.native_engine import NativeEngine, database_id_of
 from aico.data.libsql.page_copies import PageCopy
 from aico.data.libsql.pages import MAPPED, DatabaseKeys, SoleKey
 from aico.data.libsql.readers import Readers
-from aico.data.libsql.rows import Result, Row, row_type
-from aico.data.libsql.sealed_vfs import SealedVFS, connect, create_database, place_database, salt_of
-from aico.data.libsql.turn import Turn
+from aico.data.libsql.rows import Result, Row
+from aico.data.libsql.sealed_vfs import SealedVFS, salt_of
+from aico.data.libsql.server_engine import ServerEngine
+from aico.data.libsql.sqlite_engine import SqliteEngine
+from aico.data.libsql.statements import Parameters, Value, first_word
 from aico.data.libsql.write_side import WriteSide, closed
-from aico.errors import Busy, InvalidInput, MissingExtra, NotFound, StorageError, Tampered
+from aico.errors import Busy, InvalidInput, NotFound, StorageError, Tampered
 from aico.security.keys import DatabaseKey
 
-Value = None | int | float | str | bytes
-Parameters = Sequence[Value] | Mapping[str, Value]
-Engine = Literal["sqlite", "libsql"]
+__all__ = ["EncryptedLibSQLConnection", "EngineName", "LibSQLConnection", "Parameters", "Value"]
+
 T = TypeVar("T")
 
 _ROWS_AT_ONCE = 1000
-_ROWS_STREAMED = 100
 _PAGES_AT_ONCE = 2000
 _LOG_STEP_S = 0.05
 RESEAL_WAIT_S = 60.0
@@ -51,12 +52,11 @@ RESEAL_WAIT_S = 60.0
 _LOG_WAIT_S = 2.0  # for readers of other processes that still use the log
 _READS = frozenset({"SELECT", "VALUES", "EXPLAIN"})
 _OUTSIDE_TRANSACTIONS = frozenset({"PRAGMA", "VACUUM"})
-_TRANSACTION_CONTROL = frozenset({"BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE"})
-_FIRST_WORD = re.compile(r"(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/|;)*([A-Za-z]*)", re.DOTALL)
 
 
 class LibSQLConnection:
-    """A database in the clear. Opens or creates the file; `~` is expanded.
+    """A database in the clear. Opens or creates the file; `~` is expanded. Or, with `url`, one on a libSQL server, where
+    whoever runs it can read everything (docs/how-to/libsql-server.md).
 
     Thread rule: any thread may use it. Reads run side by side on a pool of connections; writes queue for one.
     A process that forks must open its own: in the child every call raises StorageError.
@@ -67,45 +67,53 @@ class LibSQLConnection:
 
     def __init__(
         self,
-        db_path: Path | str,
+        db_path: Path | str | None = None,
         *,
-        engine: Engine = "sqlite",
+        engine: EngineName = "sqlite",
         create: bool = True,
         busy_wait_s: float = 30.0,
         page_cache_kib: int = 16 * 1024,
+        url: str | None = None,
+        auth_token: str | None = None,
     ) -> None:
-        if engine != "sqlite":
-            raise MissingExtra(
-                f"the engine {engine!r} is not in this release; nothing was opened", hint='use engine="sqlite"'
-            )
-        self.db_path = Path(db_path).expanduser().absolute()
-        self._busy_wait_s, self._cache_kib = busy_wait_s, page_cache_kib
+        if (db_path is None) == (url is None) or (auth_token is not None and url is None):
+            raise InvalidInput("a database is a file or on a server: give db_path, or url; nothing was opened")
         self._process, self._closed = os.getpid(), False
-        self._translated = translated(self.db_path)
-        self._vfs = self._make_vfs()
+        self._vfs: SealedVFS | None = None
+        if url is not None:
+            server = ServerEngine(url, auth_token, wait_s=busy_wait_s)
+            self._engine: Engine = server
+            self.db_path = Path(server.label)
+        else:
+            self.db_path = Path(db_path or "").expanduser().absolute()
+            self._engine = self._make_engine(engine, wait_s=busy_wait_s, cache_kib=page_cache_kib)
+        self._on_server, self._translated = url is not None, translated(self.db_path)
         with self._translated:
             self._open(create=create)
 
-    _protection = "in the clear"
-
-    def _make_vfs(self) -> SealedVFS | None:
-        return None
+    def _make_engine(self, name: EngineName, *, wait_s: float, cache_kib: int) -> Engine:
+        if name == "libsql":
+            return NativeEngine(self.db_path, None, wait_s=wait_s, cache_kib=cache_kib)
+        _check_name(name)
+        return SqliteEngine(self.db_path, None, wait_s=wait_s, cache_kib=cache_kib)
 
     def _open(self, *, create: bool) -> None:
-        if not self.db_path.exists():
+        if not self._on_server and not self.db_path.exists():
             if not create:
                 raise NotFound(f"there is no database at {self.db_path}", hint="restore it from a backup")
-            if Path(f"{self.db_path}-wal").exists():  # SQLite would delete it, and with it what was acknowledged
+            # SQLite would delete it, and with it what was acknowledged. Looked for first: another process may be just
+            # making both, the database before its log.
+            if Path(f"{self.db_path}-wal").exists() and not self.db_path.exists():
                 raise NotFound(
                     f"{self.db_path} is missing but its log is there; nothing was changed", hint="restore the database"
                 )
             self.db_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        turn = Turn(self.db_path, wait_s=self._busy_wait_s)
+        turn = self._engine.turn()
         try:
-            if not self.db_path.exists():
+            if not self._on_server and not self.db_path.exists():
                 with turn:
                     if not self.db_path.exists():  # another process may have been first
-                        create_database(self.db_path, self._vfs)
+                        self._engine.create()
             writer = self._connect()
         except BaseException:
             turn.close()
@@ -115,13 +123,23 @@ class LibSQLConnection:
         self._group = GroupCommit(self._writing)
         self._checkpointer = Checkpointer(writer, self._connect, self._writing.exclusive)
 
-    def _connect(self) -> apsw.Connection:
-        return connect(self.db_path, self._vfs, wait_s=self._busy_wait_s, cache_kib=self._cache_kib)
+    def _connect(self) -> EngineConnection:
+        return self._engine.connect()
 
     @property
     def engine(self) -> str:
         """What stores the bytes, with its version and how they are protected."""
-        return f"SQLite {apsw.sqlite_lib_version()} ({self._protection})"
+        return self._engine.description
+
+    @property
+    def engine_name(self) -> EngineName:
+        """Which of the engines it is."""
+        return self._engine.name
+
+    @property
+    def detects_tampering(self) -> bool:
+        """Whether a byte that was changed from outside is told, instead of coming back as a wrong row."""
+        return self._engine.detects_tampering
 
     # Statements
 
@@ -141,15 +159,13 @@ class LibSQLConnection:
             while some := list(islice(remaining, _ROWS_AT_ONCE)):  # drawn here: errors of `rows` stay the caller's own
                 with self._translated:
                     self._writing.check_alive()
-                    _guarded_cursor(self._writing.connection, sql).executemany(sql, some)
+                    self._writing.connection.run_many(sql, some)
 
     def execute_script(self, sql: str) -> None:
         """Run several statements, all in one transaction. Raises as `execute`."""
         with self.transaction(), self._translated:
             self._writing.check_alive()
-            cursor = self._writing.connection.cursor()
-            cursor.exec_trace = _refuse_transaction_control
-            cursor.execute(sql)
+            self._writing.connection.run_script(sql)
 
     def fetch_one(self, sql: str, parameters: Parameters = ()) -> Row | None:
         """The first row, None if there is none."""
@@ -171,9 +187,8 @@ class LibSQLConnection:
         With `read_only` the engine refuses every write as well, whatever the guard says.
         """
 
-        def run(connection: apsw.Connection, sql: str, parameters: Parameters) -> Result:
-            with guarded(connection, guard):
-                return _run(connection, sql, parameters)
+        def run(connection: EngineConnection, sql: str, parameters: Parameters) -> Result:
+            return connection.run_under(guard, sql, parameters)
 
         if not read_only:
             return self._on_right_connection(run, sql, parameters)
@@ -181,10 +196,13 @@ class LibSQLConnection:
             return run(reader, sql, parameters)
 
     @contextmanager
-    def raw_reader(self) -> Iterator[apsw.Connection]:
-        """For this folder alone: the engine's own connection, on which every write fails. Its errors become ours."""
-        with self._usable(), self._readers.borrow() as reader:
-            yield reader
+    def raw_reader(self, selects: Sequence[str]) -> Iterator[apsw.Connection]:
+        """For this folder alone: an APSW connection with the rows that `selects` read, on which no write lasts.
+
+        Its errors become ours. On libSQL it is a copy of those tables in memory, made for the block.
+        """
+        with self._usable(), self._readers.borrow() as reader, reader.as_sqlite(selects) as connection:
+            yield connection
 
     @contextmanager
     def snapshot(self) -> Iterator[Callable[..., Iterator[Row]]]:
@@ -195,28 +213,22 @@ class LibSQLConnection:
         self._check_usable()
 
         def rows(sql: str, parameters: Parameters = ()) -> Iterator[Row]:
-            with self._translated:
-                cursor = _guarded_cursor(reader, sql)
-                cursor.execute(sql, parameters)
-                try:
-                    row = row_type(cursor.get_description())
-                except apsw.ExecutionCompleteError:
-                    return
-            while some := self._next_rows(cursor):
-                yield from map(row, some)
+            batches = reader.batches(sql, parameters)
+            while some := self._next_batch(batches):
+                yield from some
 
         with self._readers.borrow() as reader:
             with self._translated:
-                reader.execute("BEGIN")
+                reader.command("BEGIN")
             try:
                 yield rows
             finally:
                 with self._translated:
-                    reader.execute("ROLLBACK")
+                    reader.command("ROLLBACK")
 
-    def _next_rows(self, cursor: apsw.Cursor) -> list[tuple[Value, ...]]:
+    def _next_batch(self, batches: Iterator[list[Row]]) -> list[Row]:
         with self._translated:
-            return list(islice(cursor, _ROWS_STREAMED))
+            return next(batches, [])
 
     @property
     def in_transaction(self) -> bool:
@@ -224,7 +236,7 @@ class LibSQLConnection:
         return self._writing.inside
 
     def _on_right_connection(
-        self, run: Callable[[apsw.Connection, str, Parameters], T], sql: str, parameters: Parameters
+        self, run: Callable[[EngineConnection, str, Parameters], T], sql: str, parameters: Parameters
     ) -> T:
         """Reads go to the pool, writes to the write connection, and so does everything inside a transaction."""
         kind = first_word(sql)
@@ -238,7 +250,7 @@ class LibSQLConnection:
                 reader = self._readers.take()
                 try:
                     return run(reader, sql, parameters)
-                except apsw.SQLError:
+                except REFUSED:
                     writing.watch.check(reader)  # a table or column that is gone: because another process changed it?
                     raise
                 finally:
@@ -297,16 +309,8 @@ class LibSQLConnection:
             raise InvalidInput(f"{place} exists; a backup never overwrites", hint="name a new file")
         fresh = place.with_name(f"{place.name}.new-{secrets.token_hex(8)}")
         with self._usable(), self._readers.borrow() as source:
-            create_database(fresh, self._vfs)
             try:
-                copy = connect(fresh, self._vfs, wait_s=self._busy_wait_s, cache_kib=self._cache_kib)
-                try:
-                    # One snapshot throughout: a backup of several steps begins anew whenever somebody writes.
-                    with copy.backup("main", source, "main") as backup:
-                        backup.step(-1)
-                finally:
-                    copy.close()
-                place_database(fresh, place)
+                self._engine.copy(source, fresh, place)
             finally:
                 for leftover in ("", "-map", "-wal", "-shm"):
                     Path(f"{fresh}{leftover}").unlink(missing_ok=True)
@@ -316,7 +320,7 @@ class LibSQLConnection:
         with self._usable():
             fresh = self._connect()
             try:
-                found = [str(row[0]) for row in fresh.execute("PRAGMA integrity_check(10)")]
+                found = [str(row[0]) for row in fresh.rows("PRAGMA integrity_check(10)")]
             finally:
                 fresh.close()
         if found != ["ok"]:
@@ -333,19 +337,12 @@ class LibSQLConnection:
             return self._empty_log()
 
     def _empty_log(self) -> bool:
-        deadline, writer = time.monotonic() + _LOG_WAIT_S, self._writing.connection
-        writer.set_busy_timeout(int(_LOG_WAIT_S * 1000))  # for readers: whoever waits here keeps others from writing
-        try:
-            while True:
-                try:
-                    writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-                    return True
-                except apsw.BusyError:  # at once where a checkpoint runs in the background: SQLite does not wait for it
-                    if time.monotonic() > deadline:
-                        return False
-                    time.sleep(0.01)
-        finally:
-            writer.set_busy_timeout(int(self._busy_wait_s * 1000))
+        deadline = time.monotonic() + _LOG_WAIT_S
+        while not self._writing.connection.truncate_log(wait_s=_LOG_WAIT_S):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        return True
 
     def close(self) -> None:
         """Give everything back. May be called twice, and in a forked child, where it only forgets."""
@@ -361,8 +358,7 @@ class LibSQLConnection:
         self._checkpointer.stop()
         self._readers.close()
         self._writing.close()
-        if self._vfs is not None:
-            self._vfs.unregister()
+        self._engine.close()
 
     def __enter__(self) -> Self:
         return self
@@ -393,7 +389,8 @@ class EncryptedLibSQLConnection(LibSQLConnection):
     """A database whose every page, log frame and temporary byte is sealed with AES-256-GCM.
 
     `encryption_key` is 32 bytes, used as they are; anything else raises InvalidInput. A wrong key and a damaged
-    file raise Tampered alike.
+    file raise Tampered alike. With `engine="libsql"` the pages are encrypted by libSQL (AES-256-CBC), and a changed
+    byte is not detected: docs/decisions/0031.
     """
 
     def __init__(
@@ -401,7 +398,7 @@ class EncryptedLibSQLConnection(LibSQLConnection):
         db_path: Path | str,
         encryption_key: bytes | DatabaseKeys,
         *,
-        engine: Engine = "sqlite",
+        engine: EngineName = "sqlite",
         create: bool = True,
         busy_wait_s: float = 30.0,
         page_cache_kib: int = 16 * 1024,
@@ -411,29 +408,46 @@ class EncryptedLibSQLConnection(LibSQLConnection):
         )
         super().__init__(db_path, engine=engine, create=create, busy_wait_s=busy_wait_s, page_cache_kib=page_cache_kib)
 
-    _protection = "pages sealed with AES-256-GCM"
-
-    def _make_vfs(self) -> SealedVFS | None:
-        return SealedVFS(self._keys)
+    def _make_engine(self, name: EngineName, *, wait_s: float, cache_kib: int) -> Engine:
+        if name == "libsql":
+            return NativeEngine(self.db_path, self._keys, wait_s=wait_s, cache_kib=cache_kib)
+        _check_name(name)
+        self._vfs = SealedVFS(self._keys)
+        return SqliteEngine(self.db_path, self._vfs, wait_s=wait_s, cache_kib=cache_kib)
 
     @property
     def database_id(self) -> str:
-        """Which database this is: 32 hexadecimal digits that a copy of the file shares and a restored one does not."""
+        """Which database this is: hexadecimal digits that a copy of the file shares and a restored one does not."""
         with self._usable():
+            if self._vfs is None:
+                return database_id_of(self._writing.connection)
             return salt_of(str(self.db_path)).hex()
 
     @property
     def has_page_map(self) -> bool:
-        """Whether an older copy of a page is told from the newest: not in a database that was made in format 0."""
-        return bool(bytes.fromhex(self.database_id)[0] & MAPPED)
+        """Whether an older copy of a page is told from the newest: not by libSQL, nor in a database of format 0."""
+        return self._vfs is not None and bool(bytes.fromhex(self.database_id)[0] & MAPPED)
+
+    def copy_pages_to(self, target: Path | str) -> None:
+        """`backup_to`, as sealed pages of SQLite whatever the engine: what a backup is made of."""
+        if self._vfs is not None:
+            return self.backup_to(target)
+        self._check_usable()
+        copy = EncryptedLibSQLConnection(target, self._keys, engine="sqlite")
+        try:
+            with copy, self._usable(), self._readers.borrow() as source:
+                copy_database(source, copy._writing.connection)
+        finally:
+            _remove_lock_files(copy.db_path)
 
     def verify(self) -> None:
         """Open every page on the disk, free ones too, and check the structure. Raises Tampered, or Busy as `execute`.
 
         Takes time with the database's size; others may go on, they wait for a few dozen milliseconds at a time.
+        Of libSQL only the structure: its pages carry nothing that they could be checked by.
         """
         super().verify()
-        first = 1
+        first = 0 if self._vfs is None else 1
         while first:
             first = self._verify_pages(first)
 
@@ -460,22 +474,21 @@ class EncryptedLibSQLConnection(LibSQLConnection):
         database is large. Raises Busy if somebody reads it; a crash leaves a database that opens with the old key or,
         once the rewrite was committed, with the new one.
         """
-        fresh = DatabaseKey(encryption_key)
-        assert self._vfs is not None
+        fresh, vfs = DatabaseKey(encryption_key), self._sealing()
         with self._usable(), self._writing.exclusive():  # throughout: one log holds frames of one key only
             if not self._empty_log():
                 raise Busy(f"{self.db_path.name} is being read; the key was not changed", hint="try again afterwards")
-            self._keys.add(fresh, taken=self._vfs.generations_on_disk(self.db_path))
+            self._keys.add(fresh, taken=vfs.generations_on_disk(self.db_path))
             try:
-                self._vfs.rewrite_map(self.db_path)  # from here on it opens under either key
-                self._writing.connection.execute("VACUUM")
+                vfs.rewrite_map(self.db_path)  # from here on it opens under either key
+                self._writing.connection.command("VACUUM")
             except BaseException:
                 self._keys.drop_newest()
                 raise
             # Committed: from here on the new key opens the database. The old one is kept until the last page is moved.
             if self._empty_log():
                 self._keys.keep_newest()
-                self._vfs.rewrite_map(self.db_path)
+                vfs.rewrite_map(self.db_path)
 
     def reseal(self, *, wait_s: float = RESEAL_WAIT_S) -> None:
         """Seal every page anew under the newest of the keys, while others read; writers wait.
@@ -485,17 +498,17 @@ class EncryptedLibSQLConnection(LibSQLConnection):
         reader keeps the log for longer than `wait_s` seconds: the pages are then sealed anew, and their older form
         is still on the disk. Call it again.
         """
-        assert self._vfs is not None
+        vfs = self._sealing()
         deadline, rewritten = time.monotonic() + wait_s, False
         while True:
             with self._usable(), self._writing.exclusive():
                 emptied = self._empty_log()
-                if emptied and self._vfs.generations_on_disk(self.db_path) == {self._keys.newest & 0xFF}:
-                    self._vfs.rewrite_map(self.db_path)  # whatever others did: it opens under the key that stays
+                if emptied and vfs.generations_on_disk(self.db_path) == {self._keys.newest & 0xFF}:
+                    vfs.rewrite_map(self.db_path)  # whatever others did: it opens under the key that stays
                     return
                 if emptied or not rewritten:
-                    self._vfs.rewrite_map(self.db_path)
-                    self._writing.connection.execute("VACUUM")
+                    vfs.rewrite_map(self.db_path)
+                    self._writing.connection.command("VACUUM")
                     rewritten = True
                     continue
             if time.monotonic() > deadline:
@@ -505,57 +518,49 @@ class EncryptedLibSQLConnection(LibSQLConnection):
                 )
             time.sleep(_LOG_STEP_S)
 
+    def check_keys_can_change(self) -> None:
+        """Raise InvalidInput on libSQL, which changes no key while anybody has the file open."""
+        self._sealing()
 
-def _run(connection: apsw.Connection, sql: str, parameters: Parameters) -> Result:
-    before = connection.total_changes()
-    rows = _rows(connection, sql, parameters)
-    rowcount = connection.changes() if connection.total_changes() != before else 0  # else those of an older statement
-    return Result(rows, lastrowid=connection.last_insert_rowid(), rowcount=rowcount)
+    def _sealing(self) -> SealedVFS:
+        if self._vfs is None:
+            raise not_on_this_engine("change its key", "make another vault and import an export of this one there")
+        return self._vfs
 
 
-def _rows(connection: apsw.Connection, sql: str, parameters: Parameters) -> list[Row]:
-    cursor = _guarded_cursor(connection, sql)
-    cursor.execute(sql, parameters)
+def move_to_engine(path: Path, keys: DatabaseKeys, engine: EngineName) -> None:
+    """Turn a sealed SQLite database that nobody has open into one of another engine, under a key of the same vault."""
+    fresh = path.with_name(f"{path.name}.new-{secrets.token_hex(8)}")
     try:
-        row = row_type(cursor.get_description())
-    except apsw.ExecutionCompleteError:
-        return []
-    return [row(values) for values in cursor]
+        with (
+            EncryptedLibSQLConnection(path, keys, engine="sqlite", create=False) as sealed,
+            EncryptedLibSQLConnection(fresh, keys, engine=engine) as other,
+        ):
+            with sealed._usable(), other._usable(), sealed._readers.borrow() as source:
+                copy_database(source, other._writing.connection)
+            other.verify()
+        fresh.replace(path)
+        Path(f"{path}-map").unlink(missing_ok=True)
+    finally:
+        for leftover in ("", "-wal", "-shm"):
+            Path(f"{fresh}{leftover}").unlink(missing_ok=True)
+        _remove_lock_files(fresh)
 
 
-def _guarded_cursor(connection: apsw.Connection, sql: str) -> apsw.Cursor:
-    """A cursor that runs one statement: behind the first, others could end the transaction they stand in."""
-    cursor = connection.cursor()
-    if ";" in sql:
-        cursor.exec_trace = partial(_refuse_a_second_statement, sql)
-    return cursor
+def _remove_lock_files(path: Path) -> None:
+    """Of a database that was made under a name that nobody else knows."""
+    for name in ("door", "turn"):
+        Path(f"{path}-{name}").unlink(missing_ok=True)
 
 
-def _refuse_a_second_statement(sql: str, _cursor: apsw.Cursor, statement: str, _bindings: object) -> bool:
-    """Called before each statement runs: the first must be all there is, but for comments."""
-    if not is_blank(statement) and not is_blank(sql[len(statement) :]):
-        raise InvalidInput("execute runs one statement, here are several; nothing was done", hint="use execute_script")
-    return True
+def _run(connection: EngineConnection, sql: str, parameters: Parameters) -> Result:
+    return connection.run(sql, parameters)
 
 
-def _refuse_transaction_control(_cursor: apsw.Cursor, statement: str, _bindings: object) -> bool:
-    first_word(statement)
-    return True
+def _rows(connection: EngineConnection, sql: str, parameters: Parameters) -> list[Row]:
+    return connection.rows(sql, parameters)
 
 
-def is_blank(sql: str) -> bool:
-    """Whether there is nothing but white space, comments and semicolons."""
-    found = _FIRST_WORD.match(sql)
-    return found is not None and found.end() == len(sql) and not found[1]
-
-
-@lru_cache(maxsize=512)
-def first_word(sql: str) -> str:
-    """The keyword of a statement, in capitals. Raises InvalidInput for those that begin or end transactions."""
-    if not isinstance(sql, str):
-        raise InvalidInput(f"a statement is text, not {type(sql).__name__}; nothing was done")
-    found = _FIRST_WORD.match(sql)
-    word = found[1].upper() if found else ""
-    if word in _TRANSACTION_CONTROL:
-        raise InvalidInput(f"{word} is not run by hand; nothing was done", hint="use `with connection.transaction():`")
-    return word
+def _check_name(name: str) -> None:
+    if name != "sqlite":
+        raise InvalidInput(f"there is no engine {name!r}; nothing was opened", hint="engine is sqlite or libsql")

@@ -18,6 +18,9 @@ _CALLERS_FAULT = (
     apsw.AuthError,
 )
 
+REFUSED = (apsw.SQLError, InvalidInput)
+"""What either engine raises for a statement that does not fit the tables."""
+
 
 class translated:  # reads as a verb where it is used: `with translated(path):`
     """Raise ours for theirs, around a block that only talks to the engine.

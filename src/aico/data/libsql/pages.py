@@ -65,6 +65,11 @@ class DatabaseKeys:
         """Forget all but the newest: nothing on disk is sealed under the others any more."""
         self._keys = {self.newest: self._keys[self.newest]}
 
+    @property
+    def newest_key(self) -> DatabaseKey:
+        """The key that seals new pages."""
+        return self._keys[self.newest]
+
     def generations(self) -> list[int]:
         """The generations whose keys are here, oldest first."""
         return sorted(self._keys)

@@ -18,8 +18,9 @@ from typing import Any
 
 import apsw
 
-from aico.data.libsql.connection import LibSQLConnection, Value, first_word, is_blank
+from aico.data.libsql.connection import LibSQLConnection
 from aico.data.libsql.guard import FUNCTIONS_REFUSED, SELECTING, TABLE_FUNCTIONS, Guard, guarded
+from aico.data.libsql.statements import Value, first_word, is_blank
 from aico.errors import Busy, InvalidInput
 
 STEPS_BETWEEN_LOOKS = 20_000
@@ -98,11 +99,12 @@ class PersonalSql:
     def _on_views(self, user_id: bytes) -> "Iterator[tuple[apsw.Connection, _Personal]]":
         """A connection on which these views are, and nothing else may be read."""
         drawn = {name: f"rows_{secrets.token_hex(16)}" for name in self._views}
-        with self._connection.raw_reader() as reader:
+        selects = {name: select.format(user=f"x{user_id.hex()!r}") for name, select in self._views.items()}
+        with self._connection.raw_reader(list(selects.values())) as reader:
             reader.pragma("query_only", False)
             try:
-                for name, select in self._views.items():
-                    reader.execute(f"CREATE TEMP VIEW {drawn[name]} AS {select.format(user=f'x{user_id.hex()!r}')}")
+                for name, select in selects.items():
+                    reader.execute(f"CREATE TEMP VIEW {drawn[name]} AS {select}")
                     reader.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM {drawn[name]}")
                 reader.pragma("query_only", True)
                 guard = _Personal(frozenset(self._views), frozenset(drawn.values()), _real_names(reader))

@@ -3,27 +3,27 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import apsw
+from aico.data.libsql.engine import EngineConnection
 
 
 class Readers:
     """Hands out connections, newest first, and opens another when all are lent. Any thread may borrow."""
 
-    def __init__(self, connect: Callable[[], apsw.Connection]) -> None:
+    def __init__(self, connect: Callable[[], EngineConnection]) -> None:
         self._connect = connect
-        self._idle: list[apsw.Connection] = []
+        self._idle: list[EngineConnection] = []
         self._closed = False
 
-    def take(self) -> apsw.Connection:
+    def take(self) -> EngineConnection:
         """A connection on which every write fails; `give_back` it."""
         try:
             return self._idle.pop()  # atomic under the GIL
         except IndexError:
             connection = self._connect()
-            connection.pragma("query_only", True)
+            connection.only_read()
             return connection
 
-    def give_back(self, connection: apsw.Connection) -> None:
+    def give_back(self, connection: EngineConnection) -> None:
         """Make it free for the next reader."""
         if self._closed:
             connection.close()
@@ -31,7 +31,7 @@ class Readers:
             self._idle.append(connection)
 
     @contextmanager
-    def borrow(self) -> Iterator[apsw.Connection]:
+    def borrow(self) -> Iterator[EngineConnection]:
         """`take` for a block, then `give_back`."""
         connection = self.take()
         try:

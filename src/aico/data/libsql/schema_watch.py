@@ -4,8 +4,7 @@ SQLite itself only makes its statements anew and goes on: a process of an older 
 newer tables' rules have never seen.
 """
 
-import apsw
-
+from aico.data.libsql.engine import EngineConnection
 from aico.errors import SchemaChanged
 
 
@@ -30,15 +29,15 @@ class SchemaWatch:
         self._expected = others if version is None else {**others, schema: version}
         return before
 
-    def check(self, connection: apsw.Connection) -> None:
+    def check(self, connection: EngineConnection) -> None:
         """Raise SchemaChanged if a schema that this process uses has another version. Call inside a transaction."""
         expected = self._expected
         if not expected:
             return
-        counter = connection.pragma("schema_version")
+        counter = connection.schema_version()
         if self._seen is not None and self._seen[0] == counter and self._seen[1] is expected:
             return
-        found = dict(connection.execute("SELECT schema, max(version) FROM schema_history GROUP BY schema"))
+        found = dict[str, int](connection.rows("SELECT schema, max(version) FROM schema_history GROUP BY schema"))
         for schema, version in expected.items():
             if found.get(schema, 0) != version:
                 raise SchemaChanged(

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 import apsw
@@ -38,6 +38,8 @@ from aico.data.libsql.pages import (
 )
 from aico.data.libsql.temporary import TemporaryFile
 from aico.files import place_new_file
+
+C = TypeVar("C", bound=apsw.Connection)
 
 PAGE_SIZE = 4096
 """Bytes. One durable record costs least at 4 KiB (docs/decisions/0001)."""
@@ -536,9 +538,9 @@ def place_database(fresh: Path, path: Path) -> None:
         raise
 
 
-def connect(path: Path, vfs: SealedVFS | None, *, wait_s: float, cache_kib: int) -> apsw.Connection:
+def connect(path: Path, vfs: SealedVFS | None, *, wait_s: float, cache_kib: int, kind: type[C]) -> C:
     """Open an existing database: write in BEGIN IMMEDIATE only, read to the end of each statement."""
-    connection = apsw.Connection(str(path), vfs=vfs.name if vfs else None, flags=apsw.SQLITE_OPEN_READWRITE)
+    connection = kind(str(path), vfs=vfs.name if vfs else None, flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         # With a wrong key no frame of the log opens and SQLite holds it for empty: closing would delete it, and with
         # it what was acknowledged. Until the first page has been read, closing leaves the log alone.

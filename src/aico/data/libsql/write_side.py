@@ -6,11 +6,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-import apsw
-
+from aico.data.libsql.engine import EngineConnection, TurnLike
 from aico.data.libsql.engine_errors import translated
 from aico.data.libsql.schema_watch import SchemaWatch
-from aico.data.libsql.turn import Turn
 from aico.errors import Busy, KeysRotated, StorageError
 
 T = TypeVar("T")
@@ -22,7 +20,7 @@ class WriteSide:
     A thread that is inside one finds `inside` true; nested transactions are savepoints.
     """
 
-    def __init__(self, connection: apsw.Connection, turn: Turn, database: Path) -> None:
+    def __init__(self, connection: EngineConnection, turn: TurnLike, database: Path) -> None:
         self.connection = connection
         self.watch = SchemaWatch()
         self._database = database
@@ -147,7 +145,7 @@ class WriteSide:
     def _run(self, sql: str) -> None:
         """Errors are translated here, around each statement: those of a caller's block stay the caller's own."""
         with translated(self._database):
-            self.connection.execute(sql)
+            self.connection.command(sql)
 
 
 def closed(database: Path) -> StorageError:
