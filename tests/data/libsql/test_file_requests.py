@@ -130,7 +130,7 @@ def test_of_two_who_make_a_database_the_second_leaves_nothing(tmp_path, vfs):
 
 def test_a_database_in_the_clear_is_made_whole_or_not_at_all_as_well(tmp_path):
     create_database(tmp_path / "plain.db", None)
-    connect(tmp_path / "plain.db", None, wait_s=1, cache_kib=100).close()
+    connect(tmp_path / "plain.db", None, wait_s=1, cache_kib=100, kind=apsw.Connection).close()
     assert [path.name for path in tmp_path.iterdir()] == ["plain.db"]
 
 
@@ -148,7 +148,7 @@ def test_a_database_that_keeps_a_rollback_journal_is_refused(tmp_path):
         plain.execute("CREATE TABLE t (x)")
     plain.close()
     with pytest.raises(apsw.CantOpenError, match="not in WAL mode"):
-        connect(tmp_path / "plain.db", None, wait_s=1, cache_kib=100)
+        connect(tmp_path / "plain.db", None, wait_s=1, cache_kib=100, kind=apsw.Connection)
 
 
 def test_a_database_of_format_0_has_no_map_to_write_anew(tmp_path, vfs):
