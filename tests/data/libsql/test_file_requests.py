@@ -1,5 +1,6 @@
 """What SQLite never asks of a sealed file is refused, and the files' own states that no statement leads to."""
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -17,7 +18,7 @@ from aico.errors import AicoError, StorageError, Tampered
 from aico.security.keys import DatabaseKey
 from tests.children import started
 from tests.crash.judge import Judge
-from tests.data.libsql.cases import KEY, count_if_right, files_of, killed_while_open, make, put_back, sealed
+from tests.data.libsql.cases import KEY, add_rows, count_if_right, files_of, killed_while_open, make, put_back, sealed
 
 PAGE, FRAME, WAL_HEADER = 4096, 4096 + 24, 32
 DATABASE, LOG, MAP = "aico.db", "aico.db-wal", "aico.db-map"
@@ -223,7 +224,24 @@ def test_a_database_stays_readable_after_its_log_was_kept_back_at_closing(tmp_pa
     assert count_if_right(connection) == 5
     kept = (tmp_path / MAP).read_bytes()
     (tmp_path / MAP).write_bytes(kept[:20])
-    connection.close()
+    with contextlib.suppress(Tampered):
+        connection.close()
     (tmp_path / MAP).write_bytes(kept)
     with sealed(tmp_path / DATABASE, create=False) as again:
         assert count_if_right(again) == 5
+
+
+def test_closing_where_the_map_is_gone_says_so_in_our_words_and_loses_nothing(tmp_path):
+    make(tmp_path / DATABASE, 5)
+    connection = sealed(tmp_path / DATABASE)
+    add_rows(connection, range(5, 8))
+    registered = set(apsw.vfs_names())
+    (tmp_path / MAP).rename(tmp_path / "elsewhere")
+    with pytest.raises(Tampered, match="page map is missing"):
+        connection.close()
+    assert set(apsw.vfs_names()) < registered
+    connection.close()
+    (tmp_path / "elsewhere").rename(tmp_path / MAP)
+    with sealed(tmp_path / DATABASE, create=False) as again:
+        assert count_if_right(again) == 8
+        again.verify()
