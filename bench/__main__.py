@@ -6,6 +6,7 @@ import click
 
 BENCHMARKS = {
     "assistant": "A day of an assistant over MCP: three clients, two of them killed, and is all there?",
+    "fuzz": "A million inputs for everything that reads bytes from outside: does any escape?",
     "hot": "The hot tier beside diskcache: one more turn, and the last twenty.",
     "arrival": "A ChatGPT export on its way in: speed, memory, a kill, and what can be read afterwards.",
     "locomo": "Recall quality: does a question find the turns its answer rests on?",

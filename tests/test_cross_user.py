@@ -1,12 +1,18 @@
 """Nobody ever sees another user's memories: a random history of calls against a plain dictionary for each user."""
 
+import inspect
+import io
+from contextlib import suppress
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from aico.errors import NotFound
-from aico.testing import temporary_vault
+from aico.errors import AicoError, NotFound
+from aico.testing import FixedClock, HashEmbedder, temporary_vault
 
 USERS = st.sampled_from(["nell", "otto", "frau kowalke"])
 WORDS = st.lists(st.sampled_from(["whale", "harbour", "bread", "viola", "snow", "fork"]), min_size=1, max_size=3).map(
@@ -181,3 +187,142 @@ def test_forgetting_everything_of_one_person_leaves_the_tasks_of_another():
         vault.memory.forget("nell", everything=True)
         asked = {task.name for task in vault.tasks.list() if task.action == "ask"}
         assert asked == {"ask otto"}
+
+
+# Every public call, found by itself
+
+SECRET = "heron"
+"""In everything that Nell keeps and nowhere else."""
+
+
+def of_nell(vault) -> dict[str, object]:
+    """Something of hers for every parameter by which a call may name it."""
+    said = vault.memory.record(
+        "nell", f"The {SECRET} stood still.", conversation=SECRET, source_id=SECRET, speaker=SECRET
+    )
+    other = vault.memory.record("nell", f"The {SECRET} flew.", conversation=SECRET)
+    fact = vault.memory.remember("nell", f"Nell saw a {SECRET}.", category=SECRET, source=said)
+    vault.facts.propose("nell", f"Nell likes the {SECRET}", message=said, model="m", type=SECRET)
+    vault.album.tag("nell", said, SECRET)
+    vault.album.note("nell", fact, SECRET)
+    vault.conversations.set_title("nell", SECRET, SECRET)
+    event = vault.feedback.record("nell", "rating", SECRET, message=said, payload={"why": SECRET})
+    vault.preferences.set("nell", SECRET, SECRET)
+    vault.items.put("nell", (SECRET,), SECRET, SECRET, texts=[SECRET], memory=said)
+    nell = vault.users.find_by_name("nell").id
+    vault.users.update_user(nell, full_name=SECRET)
+    vault.logs.insert_log(level="INFO", message=SECRET, user_id=nell)
+    session = vault.live_sessions.start("nell", SECRET)
+    vault.tasks.add(SECRET, action=SECRET, schedule="every 2h", user="nell")
+    vault.memory.set_state("nell", session, {"draft": SECRET})
+    vault.memory.recent("nell", SECRET)
+    return {
+        "conversation": SECRET, "keep": SECRET, "drop": "c", "id": said, "message": said, "ids": [said, fact],
+        "messages": [said, other], "memories": [said], "memory": said, "event": event, "session": session, "query": SECRET,
+        "request": SECRET, "about": SECRET, "key": SECRET, "namespace": (SECRET,), "prefix": (SECRET,),
+        "session_id": session, "related_user_id": nell, "fact": fact,
+    }  # fmt: skip
+
+
+class Parrot:
+    """Says of every excerpt what it was shown."""
+
+    model = "parrot"
+
+    def extract(self, excerpt) -> str:
+        return excerpt.as_json()
+
+
+OTHERS = {
+    "text": "Otto was here.", "query": SECRET, "instant": datetime(2030, 1, 1, tzinfo=UTC), "extractor": Parrot(),
+    "kind": "rating", "category": SECRET, "value": 1, "tag": SECRET, "tags": SECRET, "tone": "glad", "title": "mine",
+    "puts": [], "values": ["mine"], "sql": "SELECT * FROM messages", "name": "activity", "model": "m", "limit": 50,
+    "relationship_type": "friend", "new_pin": "730519", "pin": "730519", "old_pin": "730519", "level": "INFO",
+    "action": SECRET, "schedule": "every 2h", "count": 9, "titles": {}, "state": {"draft": "mine"},
+}  # fmt: skip
+NAMES_A_PERSON = ("user", "user_id")
+ALL_PEOPLE = {
+    "Scheduler.add": "a task's name is the vault's, and a second one of its name is refused",
+    "LogRepository.insert_log": "writes a line and reads none",
+    "UserService.add_relationship": "what it gives back is whom Otto named",
+}
+
+
+def calls_about_a_person() -> dict[str, tuple[str, inspect.Signature]]:
+    """Every public method of what a vault offers that takes a person: where it is, and its signature."""
+    found = {}
+    with temporary_vault(embedder=HashEmbedder()) as vault:
+        offered = {name: one for name, one in vars(vault).items() if type(one).__module__.startswith("aico.")}
+    for place, service in [("", vault), *offered.items()]:
+        if place.startswith("_"):
+            continue
+        for name, member in inspect.getmembers(type(service), inspect.isfunction):
+            signature = inspect.signature(member)
+            is_public = name == "__call__" or not name.startswith("_")
+            persons = [signature.parameters[one] for one in NAMES_A_PERSON if one in signature.parameters]
+            if is_public and persons and persons[0].annotation is not bytes:  # which only other layers have
+                found[f"{type(service).__name__}.{name}"] = place, signature
+    return found
+
+
+CALLS = calls_about_a_person()
+
+
+@pytest.mark.parametrize("name", sorted(CALLS.keys() - ALL_PEOPLE.keys()))
+def test_no_call_shows_or_changes_what_belongs_to_another_person(name, tmp_path):
+    """Otto makes the call and names whatever Nell has: the answer is an error or holds nothing of hers; she keeps all."""
+    if name.startswith("AnalyticsEngine"):
+        pytest.importorskip("duckdb", reason="analytics needs the extra aico[analytics]")
+    place, signature = CALLS[name]
+    with temporary_vault(clock=FixedClock(), embedder=HashEmbedder()) as vault:
+        hers = of_nell(vault)
+        vault.memory.record("otto", "An ordinary day.", conversation="c")
+        before = kept_by_nell(vault)
+        call = getattr(getattr(vault, place) if place else vault, name.partition(".")[2])
+        for number, (positional, named) in enumerate(ways_to_call(name, signature, vault, hers, tmp_path)):
+            with suppress(AicoError):
+                shown = plain(call(*positional, **named))
+                assert SECRET not in shown, shown
+                ids = [one for one in hers.values() if isinstance(one, str) and len(one) == 32]
+                assert not [one for one in ids if one in shown], (number, shown)
+        for path in tmp_path.iterdir():
+            assert SECRET.encode() not in path.read_bytes()
+        assert kept_by_nell(vault) == before
+
+
+def ways_to_call(name, signature, vault, hers, folder):
+    """As Otto with all that must be given, then also with each thing of hers that may be; each time her fact's id too."""
+    otto = {"user": "otto", "user_id": vault.users.find_by_name("otto").id}
+    parameters = list(signature.parameters.values())[1:]
+    needed = [one.name for one in parameters if one.default is one.empty and one.kind is not one.VAR_KEYWORD]
+    optional = [one.name for one in parameters if one.name not in needed and one.name in hers]
+    person = [one.name for one in parameters if one.name in otto]
+    in_front = any(one.kind is one.VAR_POSITIONAL for one in parameters)
+    for missing in {*needed} - {*otto, *hers, *OTHERS, "file"}:
+        raise AssertionError(f"{name}: say in `of_nell` what of hers {missing!r} may name, or in OTHERS what it may be")
+    for number, more in enumerate(([], *([one] for one in optional))):
+        for of_fact in (False, True) if "id" in (*needed, *more) else (False,):
+            known = OTHERS | hers | otto | {"file": folder / f"{number}"} | ({"id": hers["fact"]} if of_fact else {})
+            given = {one: known[one] for one in dict.fromkeys([*person, *needed, *more])}
+            yield (list(given.values()), {}) if in_front else ([], given)
+
+
+def plain(answer) -> str:
+    """All that an answer holds, also what its `repr` keeps back."""
+    if hasattr(answer, "__next__"):
+        answer = list(answer)
+    if is_dataclass(answer):
+        answer = {one.name: getattr(answer, one.name) for one in fields(answer) if not one.name.startswith("_")}
+    if isinstance(answer, dict):
+        return " ".join(plain(one) for pair in answer.items() for one in pair)
+    if isinstance(answer, list | tuple | set):
+        return " ".join(map(plain, answer))
+    return repr(answer)
+
+
+def kept_by_nell(vault) -> object:
+    out = io.BytesIO()
+    vault.export(out, "nell")
+    nell = vault.users.find_by_name("nell").id
+    others = vault.live_sessions.list_live("nell"), vault.tasks.get(SECRET), vault.users.get_profile(nell)
+    return out.getvalue(), plain(others), plain(vault.logs.query_logs(user_id=nell, limit=None))

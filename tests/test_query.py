@@ -57,6 +57,14 @@ def test_what_begins_like_sql_and_is_none_is_a_question(vault):
         assert engine(vault.query("mia", request)) == "recall"
 
 
+def test_sql_with_a_column_that_is_not_there_is_told_so_and_not_answered_in_words(vault):
+    for request in ("SELECT * FROM messages WHERE user_id <> 1", "SELECT nope FROM facts"):
+        with pytest.raises(InvalidInput, match="no such column"):
+            vault.query("mia", request)
+    for request in ("select good restaurants from the trip", "select tram"):
+        assert engine(vault.query("mia", request)) == "recall"
+
+
 def test_memories_are_chosen_by_their_columns(vault):
     def texts(**where):
         return [row["text"] for row in vault.query("mia", **where).records()]

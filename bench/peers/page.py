@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from bench.peers.speed import QUESTIONS
+
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 NAMES = {
     "aico": "AICO {} (sealed)",
@@ -41,8 +43,8 @@ def replaced(page: str, results: Mapping[str, Any]) -> str:
 
 def _lines(results: Mapping[str, Any]) -> Iterator[str]:
     machine, days = results["machine"], sorted(set(results["measured"].values()))
-    yield f"Measured on {' and '.join(days)}: {machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, "
-    yield f"load before {machine['load_before'][0]:.1f}."
+    where = f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}"
+    yield f"Measured on {' and '.join(days)}: {where}, load before {machine['load_before'][0]:.1f}."
     for count, rows in results["speed"].items():
         yield from _table(f"{int(count):,} messages of one person", SPEED, rows, results["versions"], int(count))
     if results["quality"]:
@@ -70,13 +72,13 @@ def _reach(row: Mapping[str, Any], count: int) -> str:
     notes = [row["not_reached"]] if row.get("not_reached") else []
     if count and row["added"] < count:
         notes.append(f"holds {row['added']:,}")
-    if count and row["questions"] < 50:
+    if count and row["questions"] < QUESTIONS and not row["not_reached"]:
         notes.append(f"{row['questions']} questions in the time given")
     return f" ({'; '.join(notes)})" if notes else ""
 
 
 def _losses(results: Mapping[str, Any]) -> list[str]:
-    """A line for each figure in which some system is better than ours by a tenth or more."""
+    """A line for each figure in which some system that holds as much is better than ours by a tenth or more."""
     parts = [(f"at {int(count):,} messages", SPEED, rows) for count, rows in results["speed"].items()]
     parts += [("on LoCoMo", QUALITY, results["quality"]), ("", WEIGHT, results["weight"])]
     lines = []
@@ -90,10 +92,10 @@ def _losses(results: Mapping[str, Any]) -> list[str]:
 
 
 def _better(column: str, rows: Mapping[str, Any]) -> list[tuple[str, float]]:
-    ours = rows.get(OURS, {}).get(column)
+    ours, whole = rows.get(OURS, {}).get(column), rows.get(OURS, {}).get("added", 0)
     found = []
     for name, row in rows.items():
-        if name != OURS and ours and row[column]:
+        if name != OURS and ours and row[column] and row.get("added", 0) >= whole:
             times = row[column] / ours if column in MORE_IS_BETTER else ours / row[column]
             if times >= 1.1:
                 found.append((name, times))

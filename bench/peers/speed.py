@@ -32,7 +32,8 @@ def speed(
 ) -> dict[str, Any]:
     """Fill each with `count` messages of one person and a tenth as many of another, then ask and add in turn.
 
-    A system that has spent its time on questions is asked no more of them, and the same with adding. `keep` gets what is known after each step.
+    A system that has spent its time on questions is asked no more of them, and the same with adding; one that needs longer
+    for a single answer is ended. `keep` gets what is known after each step.
     """
     folder.mkdir(parents=True)
     made = _made_up(count + ADDS)
@@ -46,14 +47,14 @@ def speed(
         for number, question in enumerate(questions):
             for peer in peers:
                 if peer.spent("search") < ask_seconds:
-                    peer.tell("search", user=USER, question=question, limit=DEPTH)
+                    peer.tell("search", wait_s=ask_seconds, user=USER, question=question, limit=DEPTH)
             if number % 10 == 9:
                 progress(f"{number + 1} questions")
                 keep(_all_figures(peers, count))
         for item in made[count:]:
             for peer in peers:
                 if peer.spent("add") < ask_seconds:
-                    peer.tell("add", user=USER, item=item)
+                    peer.tell("add", wait_s=ask_seconds, user=USER, item=item)
         for peer in peers:
             peer.tell("close")
         return _all_figures(peers, count, with_leaks=True)

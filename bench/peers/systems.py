@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -45,19 +46,22 @@ class Peer:
     failed: str = ""
     times: dict[str, list[float]] = field(default_factory=dict)
 
-    def tell(self, do: str, **order: Any) -> dict[str, Any]:
-        """Have it do something; what it says of it. A system whose process ended says nothing from then on."""
+    def tell(self, do: str, *, wait_s: float | None = None, **order: Any) -> dict[str, Any]:
+        """Have it do something; what it says of it. A system whose process ended, or was ended because it gave no answer
+        within `wait_s` seconds, says nothing from then on."""
         if self.process.poll() is None and self._send({"do": do, **order}):
             assert self.process.stdout is not None
-            line = self.process.stdout.readline()
-            if line:
+            if not select.select([self.process.stdout], [], [], wait_s)[0]:
+                self.process.kill()
+                self.failed = f"no answer to a {do} within {wait_s:g} s"
+            elif line := self.process.stdout.readline():
                 answer: dict[str, Any] = json.loads(line)
                 self.peak_mb = max(self.peak_mb, answer["peak_mb"])
                 self.times.setdefault(do, []).append(answer["seconds"])
                 return answer
-        if not self.failed.startswith("ended"):
-            self.failed = f"ended when it was asked to {do}"
-            progress(f"{self.name} {self.failed}; its last words are above")
+            else:
+                self.failed = f"ended when it was asked to {do}"
+            progress(f"{self.name}: {self.failed}")
         return {}
 
     def spent(self, do: str) -> float:

@@ -4,6 +4,7 @@ import secrets
 import threading
 import time
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Protocol
 
 from aico.errors import InvalidInput
@@ -109,5 +110,10 @@ def utc_offset_minutes(instant: datetime) -> int:
 
 def from_us(microseconds: int, *, utc_offset_min: int = 0) -> datetime:
     """The aware datetime of an instant, on a clock `utc_offset_min` minutes ahead of UTC."""
-    zone = UTC if utc_offset_min == 0 else timezone(timedelta(minutes=utc_offset_min))
-    return (EPOCH + timedelta(microseconds=microseconds)).astimezone(zone)
+    instant = EPOCH + timedelta(microseconds=microseconds)
+    return instant if utc_offset_min == 0 else instant.astimezone(_zone(utc_offset_min))
+
+
+@lru_cache
+def _zone(utc_offset_min: int) -> timezone:
+    return timezone(timedelta(minutes=utc_offset_min))

@@ -112,6 +112,8 @@ class ForgottenInPart(StorageError):
     """The store let go of it for good, but some views could not yet. `receipt` is the id of the receipt, `views` names
     them. The same `forget` again, in any process, tries them once more."""
 
+    exit_code = 4  # as when a second look finds something left
+
     def __init__(self, message: str, *, receipt: str, views: tuple[str, ...], hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.receipt, self.views = receipt, views

@@ -62,6 +62,7 @@ _DIFFERS = frozenset(
 )
 _ID = re.compile(r"[0-9a-fA-F]{32}")
 _LOOKS_LIKE_SQL = re.compile(r"\s*(select|with|values)\b", re.IGNORECASE)
+_NAMES_TABLE = re.compile(r"\bfrom\b", re.IGNORECASE)
 # What a row costs, for estimates: measured at a million messages (docs/decisions/0041).
 _ROW_US: Mapping[Engine, float] = {"hot tier": 2, "sql": 1.2, "recall": 0.02, "duckdb": 0.05}
 _FIXED_US: Mapping[Engine, float] = {"hot tier": 50, "sql": 200, "recall": 1_500, "duckdb": 3_000}
@@ -293,11 +294,13 @@ class Query:
     # Choosing
 
     def _is_sql(self, user_id: bytes, text: str) -> bool:
-        """Whether a text that begins like SQL is some. What SQLite compiles, or refuses to do, is no question."""
+        """Whether a text that begins like SQL is some. What SQLite compiles, or refuses to do, is no question; nor what
+        names a column that a table of ours lacks: SQLite has found the table then."""
         try:
             self._sql.examine(user_id, text)
         except InvalidInput as exc:
-            return "refused" in str(exc)
+            misses_column = "no such column" in str(exc) and _NAMES_TABLE.search(text) is not None
+            return "refused" in str(exc) or misses_column
         return True
 
     def _why_not_columns(self, user_id: bytes, sql: str, examined: Examined, rows: int, max_lag: int) -> str:

@@ -273,3 +273,11 @@ def test_the_companion_set_names_only_turns_that_are_there_and_is_asked_in_five_
     report = run_bench("companion", "--embedder", "none")
     assert set(report["languages"]) == {"de", "en", "es", "fr", "zh"}
     assert report["overall"]["any@10"] > 0.5
+
+
+@pytest.mark.skipif(find_spec("atheris") is None, reason="fuzzing needs the group fuzz")
+def test_fuzz_counts_what_became_of_every_input() -> None:
+    report = run_bench("fuzz", "--inputs", "3000", "--decoder", "sealed value", "--decoder", "page map, inside")
+    assert (report["escaped"], report["ended early"]) == (0, [])
+    assert report["inputs"] >= 3000
+    assert all(one["answered"] and one["refused"] for one in report["decoders"].values())

@@ -1,12 +1,13 @@
 """Analytics at the command line."""
 
+import csv
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("duckdb", reason="analytics needs the extra aico[analytics]")
 
-from tests.cli.conftest import run, run_json
+from tests.cli.conftest import Terminal, run, run_json
 
 
 @pytest.fixture
@@ -26,6 +27,33 @@ def test_reports_are_tables_for_people_and_rows_for_programs(talk: None) -> None
     assert run("analytics", "tones").exit_code == 0
     for name in ("rhythm", "conversations", "gaps", "satisfaction", "growth", "recall", "retention", "storage"):
         assert run_json("analytics", name)["report"] == name
+
+
+def test_a_report_is_csv_for_a_spreadsheet(talk: None) -> None:
+    assert run("analytics", "activity", "--csv").stdout.splitlines() == [
+        "from,messages,by_user,by_companion",
+        "2026-05-01,1,1,0",
+        "2026-05-02,2,2,0",
+    ]
+    asked = "SELECT count(*) > 1 AS many, 'a, \"b\"' AS quoted, NULL AS nothing, [1, 2] AS list FROM messages"
+    assert list(csv.reader(run("analytics", "sql", "--csv", asked).stdout.splitlines())) == [
+        ["many", "quoted", "nothing", "list"],
+        ["true", 'a, "b"', "", "[1, 2]"],
+    ]
+    assert run_json("analytics", "activity", "--csv", exit_code=2)["error"] == "InvalidInput"
+
+
+def test_a_terminal_is_shown_no_commands_in_csv(talk: None) -> None:
+    screen = Terminal("analytics", "sql", "--csv", "SELECT speaker FROM messages")
+    assert screen.finish() == 0
+    assert "Mia" in screen.shown
+    assert "\x1b[31m" not in screen.shown
+
+
+def test_a_report_of_many_columns_is_turned_and_read_at_once(talk: None) -> None:
+    shown = run("analytics", "rhythm").stdout
+    assert "Friday" in shown
+    assert sum(line.strip("│ ").startswith("h") for line in shown.splitlines()) == 24
 
 
 def test_sql_is_read_from_standard_input_too_and_shows_no_terminal_commands(talk: None) -> None:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from aico.ai.memory.working import WorkingMemoryStore
+from aico.errors import StorageError
 from tests.cli.conftest import Terminal, only_object, run, run_json
 
 
@@ -33,6 +35,23 @@ def test_with_yes_it_is_forgotten_verified_and_receipted(lisbon: str) -> None:
     assert receipt["removed"]["messages"] == 1
     assert "items" not in receipt
     assert texts() == {"I was born in Porto."}
+
+
+def test_a_view_that_cannot_let_go_is_named_with_the_receipt_and_the_same_call_again_finishes(
+    lisbon: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StorageError("it is away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(WorkingMemoryStore, "erase", refuse)
+        told = run_json("forget", "--about", "Lisbon", "--yes", exit_code=4)
+    assert told["error"] == "ForgottenInPart"
+    assert "hot tier" in told["message"]
+    assert texts() == {"I was born in Porto."}
+    run_json("forget", "--about", "Lisbon", "--yes")
+    [receipt] = [one["id"] for one in run_json("forget", "--list")["receipts"] if one["id"] in told["hint"]]
+    assert run_json("forget", "--verify", receipt)["verified"] is True
 
 
 def test_people_see_the_receipt_and_that_nothing_is_left(lisbon: str) -> None:

@@ -112,6 +112,24 @@ def test_any_operations_give_what_the_in_memory_store_gives(lasting_vault, batch
                 assert told(result) == other, op
 
 
+ODD = st.sampled_from(
+    ["", "a", "A", "é", "e\u0301", "a b", '"', "\\", "$", "'", "a\0b", "1", "\u2028", "😀", '{"n":1}']
+)
+
+
+@given(
+    key=ODD.filter(lambda odd: odd != "$") | st.just("some_key"),  # which begins an operator
+    value=ODD | st.just({"n": 1}) | st.just(1),
+    wanted=ODD,
+    query=st.none() | st.just("w"),
+)
+def test_texts_that_sqlite_looks_for_are_those_that_are_equal(lasting_vault, key, value, wanted, query):
+    """No text is taken for another, and no key for a path of SQL."""
+    store = AicoStore(lasting_vault, user="otto")
+    store.put(("a",), "k", {key: value, "other": "w"})
+    assert bool(store.search(("a",), query=query, filter={key: wanted})) == (value == wanted)
+
+
 @given(value=st.integers(-9, 9) | st.none() | st.just("x"), wanted=NUMBERS)
 def test_comparisons_are_of_numbers_and_what_is_none_fits_neither(lasting_vault, value, wanted):
     store = AicoStore(lasting_vault, user="nell")

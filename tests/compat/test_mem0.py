@@ -14,7 +14,7 @@ import aico
 from aico.aio import awaited
 from aico.compat._mem0_filters import fits
 from aico.compat.mem0 import AsyncMemory, Memory, UnknownMemory
-from aico.errors import InvalidInput, KeyslotMissing
+from aico.errors import InvalidInput, KeyslotMissing, ModelUnavailable
 from aico.testing import PASSPHRASE, cheap_settings, temporary_vault
 from tests.compat.mem0_script import script, shape
 
@@ -69,6 +69,39 @@ def test_infer_asks_no_model_and_says_so_once(memory, caplog):
     assert texts(memory.get_all(filters=MIA)) == ["One.", "Two."]
     assert [record.name for record in caplog.records] == ["aico.compat.mem0"]
     assert "One" not in caplog.text
+
+
+class Scripted:
+    """Stands where a model would: one fact for each turn that it is to look at, or no answer."""
+
+    model = "scripted"
+
+    def __init__(self):
+        self.away = False
+
+    def extract(self, excerpt):
+        if self.away:
+            raise ModelUnavailable("the model is away")
+        turns = [turn.number for turn in excerpt.turns if turn.number is not None]
+        found = [{"turn": turn, "text": f"Mia said something ({turn})"} for turn in turns]
+        return json.dumps({"facts": [{"type": "preference", "category": "", "confidence": 0.7} | one for one in found]})
+
+
+def test_with_an_extractor_infer_has_it_propose_facts_and_loses_nothing_while_it_is_away(vault, caplog):
+    model = Scripted()
+    memory = Memory(vault=vault, extractor=model)
+    model.away = True
+    [first] = memory.add("I keep bees.", user_id="mia")["results"]
+    assert "no facts were looked for" in caplog.text
+    assert "bees" not in caplog.text
+    model.away = False
+    memory.add("I like figs.", user_id="mia", infer=False)
+    assert vault.facts.proposed("mia") == []
+    [second] = memory.add("I moved to Lisbon.", user_id="mia")["results"]
+    assert (first["event"], second["memory"]) == ("ADD", "I moved to Lisbon.")
+    assert len(vault.facts.proposed("mia")) == 3
+    assert vault.facts.list("mia") == []
+    assert len(memory.get_all(filters={"user_id": "mia"})["results"]) == 3
 
 
 def test_a_talk_is_added_whole_or_not_at_all(memory):

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from tests.crash.world import ANCHORED, COPIED, DATABASE, EARLIER, LOG, MAP, MISSING, OLDER, World
+from tests.crash.world import ANCHORED, DATABASE, EARLIER, LOG, MAP, MISSING, OLDER, World
 
 PAGE, WAL_HEADER = 4096, 32
 FRAME = PAGE + 24
@@ -147,10 +147,13 @@ def _may_when_old(kind: str) -> frozenset[str]:
 def _flip(chance: random.Random, state: str, world: World, name: str, kind: str) -> Change:
     bit, content = chance.randrange(len(world.files[name]) * 8), bytearray(world.files[name])
     content[bit // 8] ^= 1 << bit % 8
-    tail = kind == "log" and bit // 8 >= max(world.log_sizes[-3], world.log_sizes[COPIED])
-    return Change(
-        state, kind, FLIP, f"bit {bit} of {name}", {name: bytes(content)}, frozenset({EARLIER} if tail else ())
-    )
+    where = f"bit {bit} of {name}"
+    return Change(state, kind, FLIP, where, {name: bytes(content)}, _may_when_bent(world, kind, bit // 8))
+
+
+def _may_when_bent(world: World, kind: str, place: int) -> frozenset[str]:
+    """Of the last transaction but one on, a log that is bent looks like one that ends there."""
+    return frozenset({EARLIER}) if kind == "log" and place >= world.log_sizes[-3] else frozenset()
 
 
 def _swap(chance: random.Random, state: str, world: World, name: str, kind: str) -> Change | None:
@@ -160,16 +163,15 @@ def _swap(chance: random.Random, state: str, world: World, name: str, kind: str)
     source = chance.choice([name, name, *(other for other in world.files if world.files[other])])
     if source == name:
         one, other = content[here : here + size], content[there : there + size]
-        where = f"{here} and {there} of {name}"
+        where, first = f"{here} and {there} of {name}", min(here, there)
         edited = _with(_with(content, here, other), there, one)
     else:
         taken = chance.randrange(max(1, len(world.files[source]) // size)) * size
-        edited = _with(content, here, world.files[source][taken : taken + size])
+        edited, first = _with(content, here, world.files[source][taken : taken + size]), here
         where = f"{taken} of {source} at {here} of {name}"
     if edited == content or len(edited) != len(content):
         return None
-    tail = kind == "log" and min(here, there) >= max(world.log_sizes[-3], world.log_sizes[COPIED])
-    return Change(state, kind, SWAP, where, {name: edited}, frozenset({EARLIER} if tail else ()))
+    return Change(state, kind, SWAP, where, {name: edited}, _may_when_bent(world, kind, first))
 
 
 def _old_page(chance: random.Random, state: str, world: World, name: str, kind: str) -> Change | None:

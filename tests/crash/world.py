@@ -10,6 +10,8 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -94,6 +96,28 @@ def _keep_small_views(module: ModuleType, **limits: float) -> None:
 
 def make_world(folder: Path) -> dict[str, World]:
     """Both states. The folder's own content is of no more use afterwards."""
+    with _left_as_it_was():
+        return _made_world(folder)
+
+
+@contextmanager
+def _left_as_it_was() -> Iterator[None]:
+    """What `opened` sets for its process is set back."""
+    modules = [dict(vars(module)) for module in (indexes, columns)]
+    found, backend = os.environ.get("AICO_ANCHOR_FILE"), keyring.get_keyring()
+    try:
+        yield
+    finally:
+        keyring.set_keyring(backend)
+        os.environ.pop("AICO_ANCHOR_FILE", None)
+        if found is not None:
+            os.environ["AICO_ANCHOR_FILE"] = found
+        for module, before in zip((indexes, columns), modules, strict=True):
+            for name in [name for name in before if name.startswith("SNAPSHOT_")]:
+                setattr(module, name, before[name])
+
+
+def _made_world(folder: Path) -> dict[str, World]:
     folder.mkdir(exist_ok=True)
     days = []
     for day in range(3):
@@ -186,8 +210,12 @@ def live_until_killed(name: str) -> None:
 
 
 def copy_half_of_the_log(vault: aico.Vault, number: int) -> None:
-    """Record turn `number` while a reader keeps the checkpoint from the end of the log."""
-    connection = vault.connection
+    """Record turn `number` while a reader keeps the checkpoint from the end of the log.
+
+    What was written last before it is a page of its own: the pages that every turn changes again are not copied.
+    """
+    connection, before = vault.connection, vault.connection.db_path.stat().st_mtime_ns
+    vault.logs.insert_log(level="INFO", message="half of the log is copied")
     with connection._readers.borrow() as reader:
         cursor = reader.execute("SELECT number FROM change_feed")
         next(cursor)
@@ -195,6 +223,7 @@ def copy_half_of_the_log(vault: aico.Vault, number: int) -> None:
         frames, copied = connection._writing.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         assert 0 < copied < frames
         cursor.close()
+    assert connection.db_path.stat().st_mtime_ns != before, "no page was copied"
 
 
 # Reading it

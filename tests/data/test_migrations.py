@@ -1,7 +1,10 @@
 """Every registered schema goes from every version to every other with data in its tables, and through kill -9 between statements."""
 
 import os
+import shutil
 import signal
+from itertools import pairwise
+from pathlib import Path
 
 import apsw
 import pytest
@@ -244,20 +247,36 @@ def test_a_history_with_a_hole_is_not_believed(connection):
             call()
 
 
-def kill_between_statements(path: str) -> dict:
-    """For a child: die before each statement of every step up and down in turn; what was found each time."""
-    kills = 0
-    for start, end in ((0, 1), (1, 2), (2, 3), (3, 2), (2, 1), (1, 0)):
-        for at in range(1000):
-            place = f"{path}-{start}-{end}-{at}.db"
-            ended = _in_fork(lambda place=place, at=at: _die_at(place, at, start, end))
-            verdict = _in_fork(lambda place=place: _judge(place, start, end))
+def kill_between_statements(folder: str, name: str, every: int) -> dict:
+    """For a child: die before statements of every step up and down in turn, with data in the tables; what was found."""
+    schema, kills = schema_named(name), 0
+    versions = range(schema.newest + 1)
+    made = {version: _prepared(f"{folder}/{version}.db", schema, version) for version in versions}
+    steps = [(*two,) for one in pairwise(versions) for two in (one, one[::-1])]
+    for start, end in steps:
+        for at in range((start + end) % every, 10_000, every):
+            place = f"{folder}/killed.db"
+            for file in (place, f"{place}-wal", f"{place}-shm", f"{place}-map"):
+                Path(file).unlink(missing_ok=True)
+            for file in Path(folder).glob(f"{start}.db*"):
+                shutil.copy(file, f"{place}{file.name.removeprefix(f'{start}.db')}")
+            ended = _in_fork(lambda place=place, at=at, end=end: _die_at(place, schema, at, end))
+            verdict = _in_fork(lambda place=place, start=start, end=end: _judge(place, schema, made, start, end))
             if verdict != 0:
                 return {"wrong": (start, end, at, verdict)}
             if ended == 0:
                 break
             kills += 1
     return {"wrong": None, "kills": kills}
+
+
+def _prepared(path: str, schema: RegisteredSchema, version: int) -> tuple[dict, dict[str, int]]:
+    """A database in which the schema has this version, with rows; its structure, and how many rows each table has."""
+    with sealed(path) as connection:
+        with_all_but_above(connection, schema)
+        go_to(connection, schema, 0)
+        go_to(connection, schema, version)
+        return structure(connection), fill(connection)
 
 
 def _in_fork(work) -> int:
@@ -273,48 +292,56 @@ def _in_fork(work) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def _die_at(path: str, at: int, start: int, end: int) -> None:
+def _die_at(path: str, schema: RegisteredSchema, at: int, end: int) -> None:
     connection = sealed(path)
-    go_to(connection, SAMPLE, start)
-    if start:
-        connection.execute("INSERT INTO things (id, x) VALUES (x'01', 'kept')")
     countdown = iter(range(at, -1, -1))
 
     def before_each(_cursor: apsw.Cursor, _sql: str, _bindings: object) -> bool:
-        if next(countdown) == 0:
+        if next(countdown, None) == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         return True
 
     connection._writing.connection.exec_trace = before_each
-    go_to(connection, SAMPLE, end)
+    go_to(connection, schema, end)
     connection._writing.connection.exec_trace = None
     connection.close()
 
 
-def _judge(path: str, start: int, end: int) -> int:
-    with sealed(path) as connection, sealed(f"{path}.fresh") as fresh:
-        version = current_version(connection, SAMPLE)
+def _judge(path: str, schema: RegisteredSchema, made: dict, start: int, end: int) -> int:
+    with sealed(path) as connection:
+        version = current_version(connection, schema)
         if version not in (start, end):
             return 1
-        connection.fetch_all("SELECT 1")
-        go_to(fresh, SAMPLE, version) if version else None
-        found, expected = structure(connection), structure(fresh)
-        for one in (found, expected):
-            one.pop("schema_history", None)
-        if found != expected:
+        if structure(connection) != made[version][0]:
             return 2
-        if start and version and [tuple(row) for row in connection.fetch_all("SELECT x FROM things")] != [("kept",)]:
+        kept = made[start][1].keys() & made[end][1].keys() & structure(connection).keys() - {"change_feed"}
+        if [t for t in kept if connection.fetch_one(f"SELECT count(*) FROM {t}")[0] != made[start][1][t]]:
             return 3
         connection.verify()
     return 0
 
 
-def test_kill_9_between_any_two_statements_leaves_the_old_version_or_the_new_one(tmp_path):
-    done = run(kill_between_statements, str(tmp_path / "db"))
+def killed_between_statements(folder, name: str, every: int) -> int:
+    done = run(kill_between_statements, str(folder), name, every, patience_s=900)
     assert done.error is None, done
     assert done.value["wrong"] is None, done.value
-    print(f"\n{done.value['kills']} kills")
-    assert done.value["kills"] > 40
+    return done.value["kills"]
+
+
+def test_kill_9_between_any_two_statements_leaves_the_old_version_or_the_new_one(tmp_path):
+    assert killed_between_statements(tmp_path, "sample", 1) > 40
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_kill_9_amid_a_step_of_ours_leaves_the_old_version_or_the_new_one(tmp_path, name):
+    assert killed_between_statements(tmp_path, name, 10) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("name", NAMES)
+def test_kill_9_between_any_two_statements_of_ours_leaves_the_old_version_or_the_new_one(tmp_path, name):
+    print(f"\n{name}: {killed_between_statements(tmp_path, name, 1)} kills")
 
 
 def write_when_told(path: str) -> list[str]:
@@ -322,9 +349,7 @@ def write_when_told(path: str) -> list[str]:
     with sealed(path) as connection:
         SchemaRegistry.apply_core_schemas(connection)
         outcomes = []
-        for _ in range(3):
-            print("ready", flush=True)
-            input()
+        while print("ready", flush=True) or input() != "end":
             for write in (
                 lambda: connection.execute("DELETE FROM devices"),
                 lambda: connection.write(lambda: connection.execute("DELETE FROM devices")),
@@ -342,26 +367,36 @@ def test_a_process_that_has_the_vault_open_while_another_migrates_stops_writing(
     path = tmp_path / "aico.db"
     with sealed(path) as connection:
         schemas.apply_core_schemas(connection)
-    core = schemas.get_schema("core")
-    newer = {
-        **core.definitions,
-        core.newest + 1: SchemaVersion(
-            version=core.newest + 1, name="Next", sql_statements=["ALTER TABLE devices ADD COLUMN next TEXT"],
-            rollback_statements=["ALTER TABLE devices DROP COLUMN next"],
-        ),
-    }  # fmt: skip
-    next_release = RegisteredSchema("core", "core", newer, core.priority)
     with started(write_when_told, str(path)) as child, sealed(path) as connection:
+
+        def told_to_write() -> None:
+            child.tell("write")
+            assert child.line() == "ready"
+
         assert child.line() == "ready"
-        bring_up_to_date(connection, next_release)
-        child.tell("write")
-        assert child.line() == "ready"
-        roll_back(connection, next_release, core.newest)
-        child.tell("write")
-        assert child.line() == "ready"
+        for name in NAMES:
+            schema = schemas.get_schema(name)
+            following = next_release(schema)
+            bring_up_to_date(connection, following)
+            told_to_write()
+            roll_back(connection, following, schema.newest)
+            told_to_write()
         connection.execute("CREATE INDEX by_hand ON devices (name)")  # no schema has changed
-        child.tell("write")
-        assert child.end().value == ["SchemaChanged"] * 3 + ["written"] * 6
+        told_to_write()
+        child.tell("end")
+        assert child.end().value == (["SchemaChanged"] * 3 + ["written"] * 3) * len(NAMES) + ["written"] * 3
+
+
+def next_release(schema: RegisteredSchema) -> RegisteredSchema:
+    """The schema with one more version."""
+    number = schema.newest + 1
+    step = SchemaVersion(
+        version=number,
+        name="Next",
+        sql_statements=["CREATE TABLE come_later (x TEXT)"],
+        rollback_statements=["DROP TABLE come_later"],
+    )
+    return RegisteredSchema(schema.name, "core", {**schema.definitions, number: step}, schema.priority)
 
 
 def test_a_process_stops_writing_where_it_rolled_its_own_schema_back(connection):

@@ -280,6 +280,13 @@ def snapshot(folder: Path, secret: str, user_id: bytes, stream: bytes) -> bytes:
     return opened_stream(key, stream, encoded("view snapshot", "recall index", vault["vault_id"], user_id))
 
 
+def columns(folder: Path, secret: str, user_id: bytes, stream: bytes) -> bytes:
+    """The kept columns of a person: a head, then Arrow streams one after the other."""
+    vault = json.loads((folder / "vault.json").read_bytes())
+    key = hkdf(root_key(vault, secret), b"aico 1 view snapshots")
+    return opened_stream(key, stream, encoded("columns", 1, user_id))
+
+
 def opened_stream(key: bytes, stream: bytes, encoded_place: bytes) -> bytes:
     """A sealed stream: header of 11 bytes, salt of 32, then chunks under a counter with a flag on the last."""
     header, salt, body = stream[:11], stream[11:43], stream[43:]

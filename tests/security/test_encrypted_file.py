@@ -3,13 +3,14 @@
 import io
 import os
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aico.errors import FormatTooNew, InvalidInput, NotFound, StorageError, Tampered
-from aico.security.encrypted_file import MODES, EncryptedFile
+from aico.security.encrypted_file import MODES, EncryptedFile, reseal_file
 from aico.security.keys import ValueKey
 from aico.security.stream import CHUNK_BYTES
 from tests.children import run
@@ -216,3 +217,67 @@ def test_a_forked_child_neither_ends_nor_writes_its_parents_file(tmp_path, end):
     done = run(fork_while_a_file_is_open, str(tmp_path / "diary"), end)
     assert done.error is None, done
     assert names(tmp_path) == ["diary"]
+
+
+def test_adding_to_a_file_that_is_not_there_begins_one(tmp_path):
+    written(tmp_path / "diary", TEXT, "a")
+    assert text_of(tmp_path / "diary") == TEXT
+
+
+def test_a_file_under_the_newest_key_is_left_as_it_is_by_a_rotation(tmp_path):
+    written(tmp_path / "diary", TEXT)
+    before = (tmp_path / "diary").read_bytes()
+    assert reseal_file(tmp_path / "diary", KEYS.keys, purposes=["default"])
+    assert (tmp_path / "diary").read_bytes() == before
+    assert reseal_file(tmp_path / "diary", {**KEYS.keys, 2: ValueKey(bytes(32))}, purposes=["another", "default"])
+    assert (tmp_path / "diary").read_bytes() != before
+    assert not reseal_file(tmp_path / "diary", {3: ValueKey(bytes(32))}, purposes=["default"])
+
+
+def test_a_folder_in_the_place_of_the_file_keeps_it_from_being_replaced(tmp_path):
+    file = EncryptedFile(tmp_path / "diary", "w", KEYS)
+    file.write(TEXT)
+    (tmp_path / "diary").mkdir()
+    with pytest.raises(StorageError, match="as it was"):
+        file.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["diary"]
+
+
+def write_beyond(path: str, size: int, most_bytes: int) -> list[str]:
+    """For a child that may write files of so many bytes."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
+    try:
+        with EncryptedFile(path, "wb", KEYS) as file:
+            file.write(os.urandom(size))
+    except StorageError as exc:
+        return [type(exc).__name__, *sorted(found.name for found in Path(path).parent.iterdir())]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    return ["written"]
+
+
+@pytest.mark.parametrize(("size", "most"), [(10 * CHUNK_BYTES, CHUNK_BYTES + 1000), (1000, 200)])
+def test_a_disk_that_fills_up_in_the_middle_leaves_the_old_content_and_nothing_else(tmp_path, size, most):
+    written(tmp_path / "diary", TEXT)
+    found = run(write_beyond, str(tmp_path / "diary"), size, most).value
+    assert found[1:] == ["diary"]
+    assert found[0] in ("StorageError", "DiskFull")
+    assert text_of(tmp_path / "diary") == TEXT
+
+
+def test_a_file_that_somebody_writes_while_it_is_sealed_anew_is_left_to_them(tmp_path, monkeypatch):
+    path = tmp_path / "diary"
+    written(path, TEXT)
+    real = os.fsync
+
+    def meanwhile(descriptor):
+        monkeypatch.setattr(os, "fsync", real)
+        written(path, "written meanwhile")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    assert not reseal_file(path, {**KEYS.keys, 2: ValueKey(bytes(32))}, purposes=["default"])
+    assert text_of(path) == "written meanwhile"
+    assert os.listdir(tmp_path) == ["diary"]

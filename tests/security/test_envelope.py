@@ -125,3 +125,11 @@ def test_places_that_look_alike_are_told_apart(one, other):
 
 def _typed(place):
     return [(type(part).__name__, part) for part in place]
+
+
+def test_a_value_under_a_newer_key_opens_after_another_look_at_the_keys():
+    newer = {1: KEY, 2: ValueKey(bytes(32))}
+    sealed = Sealer(newer).seal(b"content", bound_to=PLACE)
+    assert Sealer({1: KEY}, look_again=lambda: newer).open(sealed, bound_to=PLACE) == b"content"
+    with pytest.raises(Tampered):
+        Sealer({1: KEY}, look_again=lambda: {1: KEY}).open(sealed, bound_to=PLACE)

@@ -5,6 +5,8 @@ import os
 
 import pytest
 
+from aico.errors import StorageError
+from aico.security import handover
 from aico.security.handover import NEXT, Announcement, hand_over
 from aico.security.keys import RootKey
 from tests.children import started
@@ -157,3 +159,63 @@ def test_every_changed_byte_of_a_handover_is_refused(folder, roots):
         assert process.follow(1, roots[0]) in (None, roots[1])  # some bits of base64's end and of JSON say the same
     next_file.write_bytes(whole)
     assert process.follow(1, roots[0]) == roots[1]
+
+
+def test_where_nobody_ever_opened_the_vault_nobody_is_given_anything(folder, roots):
+    assert give(folder, roots) == 0
+    assert not folder.exists()
+
+
+def test_a_forked_child_that_closes_leaves_the_parents_announcement(folder, roots):
+    process = announce(folder, roots[0])
+    child = os.fork()
+    if not child:
+        process.close()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert process.path.exists()
+    assert give(folder, roots) == 1
+
+
+def test_an_announcement_of_a_key_that_is_none_is_given_nothing(folder, roots):
+    """The attack needs the root key, and gains nothing: what is announced is no public half."""
+    process = announce(folder, roots[0])
+    sealed = handover._sealer(1, roots[0]).seal(b"short", bound_to=handover._place(VAULT, process.path.name))
+    process.path.write_bytes(sealed)
+    assert give(folder, roots) == 0
+
+
+def test_what_is_no_file_and_what_belongs_to_nobody_is_in_nobodys_way(folder, roots):
+    """The attack: a link out of the folder, and a handover for a process that is not there."""
+    process = announce(folder, roots[0])
+    outside = folder.with_name("outside")
+    outside.write_bytes(b"somebody's")
+    (folder / "0000000000000000").symlink_to(outside)
+    (folder / f"1111111111111111{NEXT}").write_bytes(b"{}")
+    assert give(folder, roots) == 1
+    assert outside.read_bytes() == b"somebody's"
+    assert not (folder / f"1111111111111111{NEXT}").exists()
+    assert process.follow(1, roots[0]) == roots[1]
+
+
+def test_a_file_swept_away_before_it_was_locked_is_made_again(folder, roots, monkeypatch):
+    """Between its making and its lock somebody may take it for a dead process's."""
+    taken = []
+
+    def lock(descriptor, how):
+        if how == fcntl.LOCK_EX and not taken:
+            taken.extend(folder.iterdir())
+            taken[0].unlink()
+        real(descriptor, how)
+
+    real = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", lock)
+    process = announce(folder, roots[0])
+    assert process.path != taken[0]
+    assert process.path.exists()
+
+
+def test_where_nobody_can_be_announced_the_vault_is_not_opened(folder, roots):
+    folder.write_bytes(b"a file in the place of the folder")
+    with pytest.raises(StorageError, match="not opened"):
+        announce(folder, roots[0])

@@ -4,9 +4,11 @@ import pytest
 
 import aico
 from aico.data import EncryptedLibSQLConnection
-from aico.errors import InvalidInput, NotFound, UnlockError, WrongPassphrase
+from aico.errors import InvalidInput, KeysRotated, NotFound, UnlockError, WrongPassphrase
 from aico.security.encrypted_file import EncryptedFile
 from aico.security.key_manager import AICOKeyManager
+from aico.security.keys import Passphrase
+from aico.security.keyslots import VaultFile
 from aico.settings import KdfCost
 from aico.testing import PASSPHRASE, cheap_settings
 
@@ -90,3 +92,15 @@ def test_every_purpose_has_its_own_key_and_none_shows(tmp_path):
     assert not any(key.hex() in shown for key in [*derived, root.reveal()])
     assert "right" not in shown
     assert keys.benchmark_key_derivation() > 0
+
+
+def test_after_a_rotation_the_keys_are_asked_for_again(tmp_path):
+    keys = manager(tmp_path)
+    keys.setup_master_password("right")
+    unlocked = VaultFile.read(keys.path).unlock(Passphrase("right"))
+    fresh, root = VaultFile.read(keys.path).with_next_root(unlocked)
+    fresh.with_passphrase(root, Passphrase("right"), cost=CHEAP).write(keys.path)
+    with pytest.raises(KeysRotated):
+        keys.file_keys()
+    keys.authenticate("right")
+    assert keys.file_keys().keys() == {1, 2}

@@ -9,7 +9,16 @@ import msgspec
 import pytest
 from mnemonic import Mnemonic
 
-from aico.errors import AicoError, FormatTooNew, InvalidInput, KeyslotMissing, NotFound, Tampered, WrongPassphrase
+from aico.errors import (
+    AicoError,
+    FormatTooNew,
+    InvalidInput,
+    KeyslotMissing,
+    NotFound,
+    StorageError,
+    Tampered,
+    WrongPassphrase,
+)
 from aico.security import keyslots
 from aico.security.keys import Passphrase
 from aico.security.keyslots import VaultFile
@@ -333,3 +342,30 @@ def test_without_a_slot_of_that_kind_the_keyring_is_not_asked(vault):
     path, _, _ = vault
     with pytest.raises(KeyslotMissing):
         VaultFile.read(path).unlock_by_keyring()
+
+
+def test_the_first_file_is_never_written_over_another_nor_where_there_is_no_folder(vault, tmp_path):
+    path, _, _ = vault
+    before = path.read_bytes()
+    made, _ = VaultFile.new(ONE, cost=CHEAP)
+    with pytest.raises(InvalidInput, match="exists"):
+        made.write_new(path)
+    assert path.read_bytes() == before
+    with pytest.raises(StorageError):
+        made.write_new(tmp_path / "nowhere" / "vault.json")
+    assert os.listdir(tmp_path) == ["vault.json"]
+
+
+def test_a_folder_of_the_vault_that_is_a_file_is_an_error_of_the_storage(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match="not opened"):
+        VaultFile.read(tmp_path / "file" / "vault.json")
+
+
+def test_each_keyslot_says_whether_a_secret_opens_it(vault):
+    path, _, phrase = vault
+    one, two, recovery = VaultFile.read(path).keyslots
+    file = VaultFile.read(path)
+    assert [file.opens(slot, ONE) for slot in (one, two, recovery)] == [True, False, False]
+    assert [file.opens(slot, phrase) for slot in (one, two, recovery)] == [False, False, True]
+    assert not file.opens(msgspec.structs.replace(one, kind="keyring"), ONE)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import keyring
 import pytest
@@ -256,3 +257,22 @@ def test_this_machines_clocks_go_on():
     one, two = session_unlock.machine_now(), session_unlock.machine_now()
     assert one.boot == two.boot
     assert two.uptime_us >= one.uptime_us > 0
+
+
+def test_a_system_that_does_not_say_which_run_this_is_still_has_its_uptime(monkeypatch):
+    def nothing(path, **how):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(Path, "read_text", nothing)  # as where there is no /proc
+    assert session_unlock.machine_now().boot == ""
+    assert session_unlock.machine_now().uptime_us > 0
+
+
+def test_a_session_that_cannot_be_deleted_opens_nothing_and_that_is_said(tmp_path, memory, vault):
+    """The attack: a folder in the place of the file. The secret is gone all the same."""
+    made, _ = begun(tmp_path, vault)
+    (tmp_path / "session").unlink()
+    (tmp_path / "session").mkdir()
+    with pytest.raises(StorageError, match="opens nothing any more"):
+        end(tmp_path, made)
+    assert not memory.kept

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aico.errors import FormatTooNew, Tampered
+from aico.errors import FormatTooNew, InvalidInput, Tampered
 from aico.security.keys import ValueKey
-from aico.security.stream import CHUNK_BYTES, HEADER_BYTES, MAGIC, SealedReader, open_stream, seal_stream
+from aico.security.stream import CHUNK_BYTES, HEADER_BYTES, MAGIC, SealedReader, SealedWriter, open_stream, seal_stream
 
 KEYS = {1: ValueKey(bytes(range(32)))}
 PLACE = ("files", "a.jpg")
@@ -194,3 +194,31 @@ def test_a_flipped_bit_is_refused_while_filling():
         broken[place] ^= 1
         with pytest.raises(Tampered):
             SealedReader(io.BytesIO(broken), keys=KEYS, bound_to=PLACE).fill(bytearray(200_000))
+
+
+def test_a_place_before_the_beginning_is_refused_and_closing_twice_is_fine():
+    reader = SealedReader(io.BytesIO(sealed(b"content")), keys=KEYS, bound_to=PLACE)
+    with pytest.raises(InvalidInput, match="before its beginning"):
+        reader.seek(-1)
+    assert reader.read() == b"content"
+    reader.close()
+    reader.close()
+    assert SealedWriter(io.BytesIO(), keys=KEYS, bound_to=PLACE).writable()
+
+
+def test_a_file_cut_while_it_is_read_is_refused():
+    """The attack: the end was verified at opening, then the file is cut."""
+    source = io.BytesIO(sealed(content(5 * CHUNK_BYTES)))
+    reader = SealedReader(source, keys=KEYS, bound_to=PLACE)
+    source.truncate(HEADER_BYTES + SEALED_CHUNK + 100)
+    with pytest.raises(Tampered):
+        reader.fill(bytearray(4 * CHUNK_BYTES))
+
+
+def test_a_source_that_is_not_ready_is_not_taken_for_its_end():
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    with os.fdopen(reading, "rb", buffering=0) as source, os.fdopen(writing, "wb", buffering=0) as target:
+        target.write(sealed(content(100))[:50])
+        with pytest.raises(InvalidInput, match="not ready"):
+            list(open_stream(source, keys=KEYS, bound_to=PLACE))

@@ -19,7 +19,7 @@ from aico.security.envelope import Place
 from aico.security.keys import ValueKey
 from aico.security.stream import open_stream, seal_stream
 
-VERSION = 1
+VERSION = 2
 """Of the tables' columns: rises with any change to them, so that an older snapshot is not read."""
 SUFFIX = ".columns"
 
@@ -50,7 +50,7 @@ class Snapshots:
             head = msgspec.json.decode(plain[4:at], type=Head)
         except FileNotFoundError:
             return None
-        except (AicoError, msgspec.DecodeError, OSError):
+        except (AicoError, msgspec.DecodeError, UnicodeDecodeError, OSError):
             self.delete(user_id)
             return None
         tables = {}

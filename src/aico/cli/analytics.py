@@ -1,5 +1,7 @@
 """`aico analytics`: reports on a memory as a whole, free SQL over its columns, pictures, and exports for training."""
 
+import sys
+from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +11,7 @@ import click
 from aico.cli._options import Call, common, text_argument, user_option
 from aico.cli._show import answer, console, number_of, printable, say
 from aico.cli._unlock import chosen_user, opened
+from aico.errors import InvalidInput
 
 if TYPE_CHECKING:
     from aico.data.duckdb import Answer
@@ -29,6 +32,9 @@ REPORTS = {
     "storage": ("What is kept, by kind.", None),
 }
 """Each with what it shows, and what it is cut into unless another span is named."""
+_COLUMNS_MAX = 12
+"""A table with more is turned, so that it fits on a screen."""
+_csv_option = click.option("--csv", "as_csv", is_flag=True, help="Print it as CSV, with the columns' names first.")
 
 
 @click.group(invoke_without_command=True)
@@ -45,15 +51,20 @@ def analytics(context: click.Context) -> None:
 def _add_report(name: str, what: str, default_span: str | None) -> None:
     @analytics.command(name, help=what)
     @click.option("--plot", metavar="FILE", help="Draw it into a new file, .png or .svg, that anybody can read.")
+    @_csv_option
     @user_option
     @common
-    def report(call: Call, *, plot: str | None, user: str | None, **options: Any) -> None:
+    def report(call: Call, *, plot: str | None, as_csv: bool, user: str | None, **options: Any) -> None:
+        _check_one_form(call, as_csv=as_csv)
         with opened(call.home) as vault:
             found = vault.analytics.report(name, chosen_user(vault, user), **options)
         if plot is not None:
             from aico.analytics.plot import plot as draw
 
             draw(found, Path(plot))
+        if as_csv:
+            _write_csv(found.answer)
+            return
         answer(
             {"report": found.name, "columns": found.answer.columns, "rows": _plain(found.answer), "plot": plot},
             lambda: _show(found.title, found.answer, plot),
@@ -76,12 +87,17 @@ for _name, (_what, _span) in REPORTS.items():
 @click.option(
     "--seconds", type=click.FloatRange(min=0.1), default=60.0, show_default=True, help="Stop it after so long."
 )
+@_csv_option
 @user_option
 @common
-def sql(call: Call, *, statement: str, seconds: float, user: str | None) -> None:
+def sql(call: Call, *, statement: str, seconds: float, as_csv: bool, user: str | None) -> None:
     """Ask one SELECT of DuckDB's SQL, over your own rows alone; `tables` shows what there is."""
+    _check_one_form(call, as_csv=as_csv)
     with opened(call.home) as vault:
         found = vault.analytics.sql(chosen_user(vault, user), statement, seconds_max=seconds)
+    if as_csv:
+        _write_csv(found)
+        return
     answer(
         {"columns": found.columns, "rows": _plain(found)},
         lambda: _show(number_of(len(found.rows), "row"), found, None),
@@ -131,6 +147,26 @@ def export(call: Call, *, format: Any, output: str, keep_names: bool, user: str 
     )
 
 
+def _check_one_form(call: Call, *, as_csv: bool) -> None:
+    if as_csv and call.as_json:
+        raise InvalidInput("--csv and --json are two forms of one answer; nothing was read", hint="leave one out")
+
+
+def _write_csv(found: "Answer") -> None:
+    """RFC 4180, on standard output. What is no number or text of itself is as in JSON."""
+    import csv
+    import io
+    import json
+
+    text, at_a_terminal = io.StringIO(), sys.stdout.isatty()
+    rows = csv.writer(text)
+    rows.writerow(found.columns)
+    for row in _plain(found):
+        plain = [json.dumps(value) if isinstance(value, list | dict | bool) else value for value in row]
+        rows.writerow([printable(value) if at_a_terminal and isinstance(value, str) else value for value in plain])
+    click.echo(text.getvalue(), nl=False)
+
+
 def _plain(found: "Answer") -> list[list[Any]]:
     return [[_value(value) for value in row] for row in found.rows]
 
@@ -153,9 +189,12 @@ def _show(title: str, found: "Answer", plot: str | None) -> None:
         say("There is nothing to show yet.", err=True)
     else:
         drawn = Table(title=title, title_justify="left")
-        for column in found.columns:
-            drawn.add_column(printable(column.replace("_", " ")))
-        for row in _plain(found):
+        lines: list[Sequence[Any]] = [[column.replace("_", " ") for column in found.columns], *_plain(found)]
+        if len(found.columns) > _COLUMNS_MAX:
+            lines = list(zip(*lines, strict=True))
+        for column in lines[0]:
+            drawn.add_column(printable(str(column)))
+        for row in lines[1:]:
             drawn.add_row(*(Text(printable("" if value is None else str(value))) for value in row))
         console().print(drawn)
     if plot is not None:

@@ -17,7 +17,7 @@ from typing import Any
 from aico.aio import AsyncVault
 from aico.compat._vault import both_sides
 from aico.data.items import Item as KeptItem
-from aico.data.items import Put
+from aico.data.items import Put, is_plain_key
 from aico.errors import InvalidInput, MissingExtra
 from aico.vault import Vault
 
@@ -118,13 +118,14 @@ class AicoStore(BaseStore):
     def _search(self, op: SearchOp) -> list[SearchItem]:
         prefix = (ROOT, *op.namespace_prefix)
         found: Iterable[tuple[KeptItem, float | None]]
+        texts = _texts_wanted(op.filter or {})
         if op.query:
             ranked = self._items.search(self._user, op.query, prefix=prefix)
             named = {item.id for item, _ in ranked}
-            others = ((item, None) for item in self._items.list(self._user, prefix) if item.id not in named)
-            found = chain(ranked, others)
+            unranked = self._items.list(self._user, prefix, holding=texts)
+            found = chain(ranked, ((item, None) for item in unranked if item.id not in named))
         elif op.filter:
-            found = ((item, None) for item in self._items.list(self._user, prefix))
+            found = ((item, None) for item in self._items.list(self._user, prefix, holding=texts))
         else:
             page = self._items.list(self._user, prefix, limit=op.limit, offset=op.offset)
             return self._answered([(item, None) for item in page], op)
@@ -169,6 +170,13 @@ def _matches(namespace: tuple[str, ...], condition: MatchCondition) -> bool:
     path = condition.path
     part = namespace[: len(path)] if condition.match_type == "prefix" else namespace[-len(path) :] if path else ()
     return len(part) == len(path) and all(want in ("*", label) for label, want in zip(part, path, strict=True))
+
+
+def _texts_wanted(wanted: dict[str, Any]) -> dict[str, str]:
+    """What of a filter SQLite can look at first: texts that must stand under a key of the value itself."""
+    return {
+        key: text for key, text in wanted.items() if isinstance(text, str) and "\0" not in text and is_plain_key(key)
+    }
 
 
 def _fits(value: Any, wanted: Any) -> bool:  # any JSON

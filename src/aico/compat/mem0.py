@@ -19,12 +19,13 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import UUID, uuid4
 
+from aico.ai.extraction import FactExtractor
 from aico.ai.memory.hits import Hit
 from aico.aio import AsyncVault, Bridge, Twin, awaited
 from aico.compat._mem0_filters import fits, scope_of, trimmed
 from aico.data.conversations import Message, Moment
 from aico.data.items import Item, Put
-from aico.errors import InvalidInput, NotFound
+from aico.errors import InvalidInput, ModelUnavailable, NotFound
 from aico.vault import Vault, open_vault
 
 ROOT = ("mem0",)
@@ -47,17 +48,23 @@ class Memory:
 
     Without a `vault` the machine's own is opened (by keyring or AICO_PASSPHRASE_FILE) and closed by `close`. `config`
     is mem0's and accepted unread: the vault has its own store, model and history. Held to a `user`, it refuses
-    every other id and shows no memory of anybody else.
+    every other id and shows no memory of anybody else. With an `extractor` (`aico.ai.extraction`) each `add` that infers
+    shows the model what it has not seen, and what it finds waits as a fact for a person's yes; results stay the same.
     """
 
     def __init__(
-        self, config: object = None, *, vault: Vault | AsyncVault | None = None, user: str | None = None
+        self,
+        config: object = None,
+        *,
+        vault: Vault | AsyncVault | None = None,
+        user: str | None = None,
+        extractor: FactExtractor | None = None,
     ) -> None:
         self._closing = ExitStack()
         if vault is None:
             vault = self._closing.enter_context(open_vault())
         self._vault = vault.sync if isinstance(vault, AsyncVault) else vault
-        self._only, self._warned = user, False
+        self._only, self._extractor, self._warned = user, extractor, False
 
     @classmethod
     def from_config(cls, config_dict: Mapping[str, Any], **given: Any) -> Self:  # any configuration of mem0's
@@ -78,8 +85,9 @@ class Memory:
         memory_type: str | None = None,
         prompt: str | None = None,
     ) -> Result:
-        """Keep each message as a memory, all or none. With `infer` the same: there is no model here to ask, and a
-        warning in the log says so once. Raises InvalidInput, Busy or DiskFull.
+        """Keep each message as a memory, all or none. With `infer` the same; then the extractor proposes facts, if there is
+        one, else a warning in the log says once that no model is asked. Where the model does not answer the messages are kept,
+        the log says so, and the next `add` shows them to it. Raises InvalidInput, Busy or DiskFull.
         """
         if timestamp is not None or memory_type is not None:
             raise InvalidInput("timestamp and memory_type are not supported; nothing was added")
@@ -91,7 +99,7 @@ class Memory:
             expiration_date=_day(expiration_date),
         )
         owner = self._owner(about.scope())
-        if infer and not self._warned:
+        if infer and self._extractor is None and not self._warned:
             self._warned = True
             _log.warning("infer=True asks no model here: messages are kept as they were said, as with infer=False")
         kept = [message for message in map(_message, _listed(messages)) if message is not None]
@@ -106,6 +114,8 @@ class Memory:
                 for id_, (text, role, name) in zip(ids, kept, strict=True)
             ]
             self._vault.items.put_many(owner, puts)
+        if infer and self._extractor is not None:
+            self._propose_facts(owner, self._extractor)
         return {
             "results": [
                 {"id": _shown_id(id_), "memory": text, "event": "ADD", "actor_id": name, "role": role}
@@ -246,6 +256,12 @@ class Memory:
     ) -> None:
         self.close()
 
+    def _propose_facts(self, owner: str, extractor: FactExtractor) -> None:
+        try:
+            self._vault.extraction.run(owner, extractor)
+        except ModelUnavailable as exc:
+            _log.warning("the messages are kept, and no facts were looked for: %s", exc)
+
     def _owner(self, scope: str) -> str:
         """The user of the vault that a scope stands for. Raises InvalidInput for another than the one it is held to."""
         if self._only not in (None, scope):
@@ -303,9 +319,14 @@ class AsyncMemory(Twin[Memory]):
     chat = awaited(Memory.chat)
 
     def __init__(
-        self, config: object = None, *, vault: Vault | AsyncVault | None = None, user: str | None = None
+        self,
+        config: object = None,
+        *,
+        vault: Vault | AsyncVault | None = None,
+        user: str | None = None,
+        extractor: FactExtractor | None = None,
     ) -> None:
-        super().__init__(Bridge(), Memory(config, vault=vault, user=user))
+        super().__init__(Bridge(), Memory(config, vault=vault, user=user, extractor=extractor))
 
     @classmethod
     def from_config(cls, config_dict: Mapping[str, Any], **given: Any) -> Self:  # any configuration of mem0's

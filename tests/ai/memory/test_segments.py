@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import aico
@@ -338,3 +339,31 @@ with aico.open(Path(folder), passphrase=PASSPHRASE, settings=replace(cheap_setti
         assert done.returncode == 0, done.stderr
         allowed = set() if kind == "memory" else {f"('127.0.0.1', {address.rpartition(':')[2]})"}
         assert set(eval(done.stdout)) <= allowed
+
+
+@pytest.mark.parametrize("others", [3, 1_200], ids=["in the queue", "in the index"])
+def test_a_chroma_in_the_vaults_folder_keeps_no_vector_of_what_was_forgotten(tmp_path, others):
+    """Its queue, its free pages and its index of neighbours would."""
+    folder = tmp_path / "vault" / "data" / "chroma"
+
+    def files_with(vector: bytes) -> list[str]:
+        return [path.name for path in folder.rglob("*") if path.is_file() and vector in path.read_bytes()]
+
+    with opened(tmp_path, ChromaSpec(kind="local", allow_plaintext_index=True)) as vault:
+        [canary] = vault.memory.record_many("mia", [aico.Message(CANARY, conversation="c")])
+        ordinary = [aico.Message(f"an ordinary day {number}", conversation="c") for number in range(others)]
+        vault.memory.record_many("mia", ordinary)
+        vault.views.wait()
+        [[kept]] = vault.connection.fetch_all(
+            "SELECT vector FROM embeddings WHERE owner_id = ?", (bytes.fromhex(canary),)
+        )
+        vector = np.frombuffer(kept, np.float16).astype(np.float32).tobytes()
+        indexes = {path.parent for path in folder.rglob("data_level0.bin")}
+        assert files_with(vector) == ["chroma.sqlite3"] or others > 1_000  # there it is in the index, made unit length
+        assert vault.memory.forget("mia", id=canary).verify()
+        assert files_with(vector) == []
+        assert not [path for path in indexes if path.exists()]
+        vault.views.wait()
+        assert vault.segments.trouble == ""
+        assert vault.segments._segments().count() == others
+    assert files_with(vector) == []

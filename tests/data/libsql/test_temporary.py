@@ -12,6 +12,7 @@ from aico.data.libsql import EncryptedLibSQLConnection, temporary
 from aico.data.libsql.temporary import BLOCK_BYTES, TemporaryFile
 from aico.errors import Tampered
 from aico.security.ephemeral import EphemeralSealer
+from tests.children import run
 
 CANARY = "the cormorant nests behind the lighthouse"
 OFFSETS = st.integers(0, 6 * BLOCK_BYTES)
@@ -133,3 +134,36 @@ def test_no_room_for_a_temporary_file_is_the_engines_own_error(tmp_path, little_
     with pytest.raises(apsw.FullError):
         file.xWrite(b"a" * 10 * BLOCK_BYTES, 0)
     file.xClose()
+
+
+def test_what_was_cut_off_on_the_disk_comes_back_as_zeros(tmp_path, little_memory):
+    file = TemporaryFile(tmp_path)
+    file.xWrite(b"a" * 6 * BLOCK_BYTES, 0)
+    file.xTruncate(9 * BLOCK_BYTES)  # longer than it is: nothing to cut
+    file.xTruncate(2 * BLOCK_BYTES + 10)
+    file.xWrite(b"b", 6 * BLOCK_BYTES)
+    assert file.xRead(BLOCK_BYTES, 3 * BLOCK_BYTES) == bytes(BLOCK_BYTES)
+    assert file.xRead(12, 2 * BLOCK_BYTES) == b"a" * 10 + bytes(2)
+    file.xTruncate(0)
+    assert file.xRead(1, 0) == b""
+    file.xClose()
+
+
+def fill_beyond(folder: str, most_bytes: int) -> str:
+    """For a child that may write files of so many bytes: how a longer temporary file ends."""
+    import resource
+
+    temporary.MEMORY_MAX_BYTES = BLOCK_BYTES
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
+    file = TemporaryFile(Path(folder))
+    try:
+        file.xWrite(b"a" * 10 * BLOCK_BYTES, 0)
+    except apsw.FullError as exc:
+        return str(exc)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    return "written"
+
+
+def test_a_block_that_is_written_in_part_is_no_room(tmp_path):
+    assert "no room" in run(fill_beyond, str(tmp_path), BLOCK_BYTES * 3 // 2).value

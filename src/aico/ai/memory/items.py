@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -115,16 +115,27 @@ class Items:
         return found
 
     def list(
-        self, user: str, prefix: Sequence[str] = (), *, limit: int = -1, offset: int = 0, refresh: bool = False
+        self,
+        user: str,
+        prefix: Sequence[str] = (),
+        *,
+        limit: int = -1,
+        offset: int = 0,
+        refresh: bool = False,
+        holding: Mapping[str, str] | None = None,
     ) -> Sequence[Item]:
         """Items under a prefix of their namespace, in the order they were first kept. Raises InvalidInput.
+
+        With `holding` those alone whose value has these texts under these keys (ASCII letters, digits, underscores).
 
         >>> vault.items.put("mia", ("app", "notes"), "n1", "milk")
         >>> [(item.namespace, item.value) for item in vault.items.list("mia", ("app",))]
         [(('app', 'notes'), 'milk')]
         """
         user_id = self._users.find(user)
-        found = [] if user_id is None else self._items.list(user_id, prefix, limit=limit, offset=offset)
+        found = (
+            [] if user_id is None else self._items.list(user_id, prefix, limit=limit, offset=offset, holding=holding)
+        )
         self._refresh(found if refresh else [])
         return found
 

@@ -132,7 +132,8 @@ class SegmentView:
         read on, for the change feed tells of them."""
         wanted = list(ids)
         with self._alone() as segments:
-            segments.remove(wanted)
+            if segments.remove_for_good(wanted):
+                self._position = 0
 
     def holds_any(self, user_id: bytes, ids: Iterable[bytes]) -> bool:
         """Whether a vector of one of these is there. Raises StorageError where that cannot be told."""
@@ -194,6 +195,8 @@ class SegmentView:
             while (newest := self._feed.newest()) != position or not position:
                 if not newest:
                     return
+                if position and segments.holds_any(gone := self._feed.deleted_between(position, newest)):
+                    position = 0 if segments.remove_for_good(gone) else position  # another process could not
                 if self._must_begin_anew(position, mark, newest):
                     segments.begin(model)
                     position = 0

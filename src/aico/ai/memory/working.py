@@ -114,6 +114,8 @@ _decode_page = msgspec.msgpack.Decoder(_Page).decode
 _decode_context = msgspec.msgpack.Decoder(_KeptContext).decode
 _decode_state = msgspec.msgpack.Decoder(_State).decode
 _decode_mark = msgspec.msgpack.Decoder(_Mark).decode
+_NOT_OURS = (msgspec.MsgspecError, UnicodeDecodeError)
+"""What reading an entry of another release raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,16 +330,16 @@ class WorkingMemoryStore:
         True
         """
 
-        def look(found: SealedTransaction) -> tuple[bytes, _State] | None:
+        def look(found: SealedTransaction) -> tuple[bytes, dict[str, object]] | None:
             key = found.key((user_id, session))
             kept = _state(found.get(STATE, key))
-            return None if kept is None else (key[:PREFIX_BYTES], kept)
+            return None if kept is None else (key[:PREFIX_BYTES], kept[1])
 
         found = self._store.read(look)
         if found is None:
             return None
         self._store.touch(found[0])
-        return msgspec.json.decode(found[1].state, type=dict[str, object])
+        return found[1]
 
     def delete_state(self, user_id: bytes, session: str) -> bool:
         """Let go of it now; whether there was any. Raises StorageError.
@@ -527,21 +529,25 @@ def _page_key(prefix: bytes, number: int) -> bytes:
 def _page(value: bytes | None) -> _Page | None:
     try:
         return None if value is None else _decode_page(value)
-    except msgspec.MsgspecError:  # another release's
+    except _NOT_OURS:
         return None
 
 
-def _state(value: bytes | None) -> _State | None:
+def _state(value: bytes | None) -> tuple[str, dict[str, object]] | None:
+    """A session's name and its state."""
+    if value is None:
+        return None
     try:
-        return None if value is None else _decode_state(value)
-    except msgspec.MsgspecError:  # another release's
+        kept = _decode_state(value)
+        return kept.session, msgspec.json.decode(kept.state, type=dict[str, object])
+    except _NOT_OURS:
         return None
 
 
 def _kept_context(value: bytes | None) -> _KeptContext | None:
     try:
         return None if value is None else _decode_context(value)
-    except msgspec.MsgspecError:
+    except _NOT_OURS:
         return None
 
 
@@ -557,8 +563,8 @@ def _shown(table: str, value: bytes) -> object:
         turns = [] if page is None else page.turns
         return [{"role": turn.role, "speaker": turn.speaker, "text": turn.text} for turn in turns]
     if table == STATE:
-        state = _state(value)
-        return None if state is None else {"session": state.session, "state": msgspec.json.decode(state.state)}
+        kept_state = _state(value)
+        return None if kept_state is None else {"session": kept_state[0], "state": kept_state[1]}
     if table == CONTEXTS:
         kept = _kept_context(value)
         value = b"{}" if kept is None else kept.value
@@ -569,7 +575,7 @@ def _mark_of(found: SealedTransaction) -> _Mark | None:
     value = found.get(MESSAGES, found.key(_MARK))
     try:
         return None if value is None else _decode_mark(value)
-    except msgspec.MsgspecError:
+    except _NOT_OURS:
         return None
 
 

@@ -10,8 +10,10 @@ Tags tell which rows belong together, never to whom. Nothing is asked of any emb
 
 import base64
 import hashlib
+import shutil
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from aico.data.chroma.stored import DATABASE
 from aico.errors import IntegrityError, MissingExtra, StorageError
 from aico.security.envelope import Sealer
 from aico.security.keys import ValueKey
@@ -29,6 +32,8 @@ from aico.settings import ChromaSpec
 COLLECTION, BUILDING = "conversation_segments", "conversation_segments_next"
 """The one that answers, and the one that another model's vectors are gathered in until they are complete."""
 _AT_ONCE = 500
+_VACUUM_WAIT_S = 30.0
+"""For other processes that have the folder open."""
 
 
 class Note(msgspec.Struct, frozen=True, array_like=True):
@@ -69,6 +74,7 @@ class Segments:
         self._sealer, self._names = Sealer(dict(keys)), keys[max(keys)].derive(b"chroma names")
         self._vault = hashlib.blake2b(vault.encode(), digest_size=16).hexdigest()  # the id is public, and outlives keys
         self._client = _client(spec, folder, self._vault)
+        self._database = folder / DATABASE if spec.kind == "local" else None
 
     def open(self, model: str) -> tuple[int, str]:
         """How far the vectors of this model have come: the change, and the mark noted with it; 0 if there are none."""
@@ -195,6 +201,17 @@ class Segments:
         self._drop(COLLECTION)
         self._drop(BUILDING)
 
+    def remove_for_good(self, memories: Iterable[bytes]) -> bool:
+        """Remove these memories' vectors; whether all had to go with them.
+
+        In the vault's own folder Chroma keeps what was removed in its queue and free pages, so everything is dropped.
+        """
+        if self._database is None:
+            self.remove(memories)
+            return False
+        self.drop()
+        return True
+
     def mark(self, *parts: bytes | int) -> str:
         """A keyed hash of what tells one history from another."""
         return self._tag("mark", repr(parts).encode())
@@ -245,6 +262,8 @@ class Segments:
         if self._find(name) is not None:
             with _ours():
                 self._client.delete_collection(name)
+                if self._database is not None:
+                    _scrub(self._database)
 
     def _tag(self, what: str, value: bytes) -> str:
         return hashlib.blake2b(what.encode() + b"\0" + value, digest_size=16, key=self._names).hexdigest()
@@ -260,6 +279,16 @@ class Segments:
 
     def _note(self, id_: str, metadata: Mapping[str, object]) -> Note:
         return msgspec.msgpack.decode(self._opened(id_, "note", metadata.get("note")), type=Note)
+
+
+def _scrub(database: Path) -> None:
+    """Of a dropped collection Chroma leaves the rows in free pages and the folder of its index: take them away."""
+    with closing(sqlite3.connect(database, isolation_level=None, timeout=_VACUUM_WAIT_S)) as opened:
+        opened.execute("VACUUM")
+        used = {str(id_) for (id_,) in opened.execute("SELECT id FROM segments")}
+    for folder in database.parent.iterdir():
+        if folder.is_dir() and folder.name not in used:
+            shutil.rmtree(folder)
 
 
 @contextmanager

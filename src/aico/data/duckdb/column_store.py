@@ -82,9 +82,9 @@ class ColumnStore:
             f"{column.name}::BLOB AS {column.name}" if column.kind is Kind.ID else column.name
             for column in table.columns
         )
-        rows = self._engine.cursor().sql(f"SELECT {columns} FROM {name}").to_arrow_table().cast(table.schema)
+        rows = self._engine.cursor().sql(f"SELECT {columns} FROM {name}").to_arrow_table().cast(table.kept_schema)
         sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+        with pa.ipc.new_stream(sink, table.kept_schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
             writer.write_table(rows)
         return bytes(sink.getvalue())
 
@@ -93,9 +93,14 @@ class ColumnStore:
         import pyarrow as pa
 
         try:
-            self.replace(name, pa.ipc.open_stream(stream).read_all().cast(self._tables[name].schema).to_batches())
-        except (pa.ArrowException, ValueError) as exc:
-            raise StorageError(f"the kept columns of {name} are not of this release; they are loaded anew") from exc
+            rows = pa.ipc.open_stream(stream).read_all()
+        except (pa.ArrowException, ValueError, OSError) as exc:
+            raise _of_another_release(name) from exc
+        if not rows.schema.equals(self._tables[name].kept_schema):
+            raise _of_another_release(name)
+        with self._changing() as engine:
+            engine.execute(f"DELETE FROM {name}")
+            self._insert_rows(engine, name, rows)
 
     def ask(
         self,
@@ -161,14 +166,19 @@ class ColumnStore:
     def _insert(self, engine: "duckdb.DuckDBPyConnection", name: str, batches: "Iterable[pa.RecordBatch]") -> None:
         import pyarrow as pa
 
-        table = self._tables[name]
-        rows = pa.Table.from_batches(list(batches), schema=table.schema)
+        self._insert_rows(engine, name, pa.Table.from_batches(list(batches), schema=self._tables[name].schema))
+
+    def _insert_rows(self, engine: "duckdb.DuckDBPyConnection", name: str, rows: "pa.Table") -> None:
         if not rows.num_rows:
             return
-        columns = ", ".join(f"{column.name}::{column.kind.value}" for column in table.columns)
+        columns = ", ".join(f"{column.name}::{column.kind.value}" for column in self._tables[name].columns)
         engine.register(_ARRIVING, rows)
         engine.execute(f"INSERT INTO {name} SELECT {columns} FROM {_ARRIVING}")
         engine.unregister(_ARRIVING)
+
+
+def _of_another_release(name: str) -> StorageError:
+    return StorageError(f"the kept columns of {name} are not of this release; they are loaded anew")
 
 
 def _locked_down(memory_mib: int) -> "duckdb.DuckDBPyConnection":

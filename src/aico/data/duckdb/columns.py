@@ -78,6 +78,14 @@ class ColumnTable:
 
         return pa.schema([(column.name, _arrow_type(column.kind)) for column in self.columns])
 
+    @property
+    def kept_schema(self) -> "pa.Schema":
+        """The same as it is kept: texts, of which a table has few that differ, as numbers into a list of them."""
+        import pyarrow as pa
+
+        text = pa.dictionary(pa.int32(), pa.string())
+        return pa.schema([(field.name, text if field.type == pa.string() else field.type) for field in self.schema])
+
     def batches(
         self, rows: Rows, parameters: Sequence[Any], *, where: str = "TRUE", zone: tzinfo = UTC
     ) -> "Iterator[pa.RecordBatch]":

@@ -36,7 +36,7 @@ _RECORD_HEAD = 4 + NONCE_BYTES
 _RECORDS_MAX_BYTES = 256 * 1024
 """How much may be appended before the map is written anew; never less than the state itself."""
 _STATE, _RUN, _BEGUN, _PAGES, _WHOLE = range(5)
-_STATE_HEAD = struct.Struct(">BQ??II")
+_STATE_HEAD, _COUNTED = struct.Struct(">BQ??II"), struct.Struct(">BI")
 
 
 class PageTampered(apsw.CorruptError):
@@ -117,7 +117,7 @@ class PageMap:
             if not self.whole:
                 raise PageTampered("the log would be lost before its pages were in the database")
             if self.begun:
-                self._append(struct.pack(">BI", _WHOLE, len(self.nonces) // NONCE_BYTES), durable=True)
+                self._append(_COUNTED.pack(_WHOLE, len(self.nonces) // NONCE_BYTES), durable=True)
 
     def reserve(self, entries: int) -> None:
         """Make room for a record of so many pages, before the first is overwritten.
@@ -134,7 +134,7 @@ class PageMap:
         entries = b"".join(number.to_bytes(4, "big") + nonce for number, nonce in nonces.items())
         with self._lock:
             self._refresh()
-            self._append(struct.pack(">BI", _PAGES, frames) + entries, durable=False)
+            self._append(_COUNTED.pack(_PAGES, frames) + entries, durable=False)
 
     def set_whole(self, page_count: int) -> None:
         """Every page is in the database file, which was synced: durable before the log may begin anew."""
@@ -142,7 +142,7 @@ class PageMap:
             self._refresh()
             if self.whole and not self.begun and page_count * NONCE_BYTES == len(self.nonces):
                 return
-            record = struct.pack(">BI", _WHOLE, page_count)
+            record = _COUNTED.pack(_WHOLE, page_count)
             if self._end.offset - self._first_end < max(_RECORDS_MAX_BYTES, self._first_end):
                 self._append(record, durable=True)
             else:
@@ -194,7 +194,10 @@ class PageMap:
                 plain = self._sealer.decrypt(nonce, sealed, self._bound_to(self._end.tag))
             except (InvalidTag, ValueError):
                 return  # torn by a crash, or the room that was reserved for it
-            self._apply(plain)
+            try:
+                self._apply(plain)
+            except (IndexError, struct.error):
+                raise PageTampered("the page map has a record that this release does not know") from None
             at += _RECORD_HEAD + length
             offset = self._end.offset + _RECORD_HEAD + length
             if plain[0] == _STATE:
@@ -277,6 +280,8 @@ class PageMap:
         if kind == _STATE:
             _, _, self.whole, self.begun, self.frames, count = _STATE_HEAD.unpack_from(plain)
             end = _STATE_HEAD.size + count * RUN_BYTES
+            if end > len(plain):
+                raise IndexError(count)
             self.runs = [plain[at : at + RUN_BYTES] for at in range(_STATE_HEAD.size, end, RUN_BYTES)]
             self.nonces[:] = plain[end:]
         elif kind == _RUN:
@@ -286,10 +291,12 @@ class PageMap:
         elif kind == _PAGES:
             self.whole, self.frames = False, max(self.frames, int.from_bytes(plain[1:5], "big"))
             self._set_nonces(plain)
-        else:
+        elif kind == _WHOLE and len(plain) == _COUNTED.size:
             size = int.from_bytes(plain[1:5], "big") * NONCE_BYTES
             self.nonces[size:] = bytes(max(0, size - len(self.nonces)))
             self.whole, self.begun, self.runs = True, False, self.runs[-1:]
+        else:
+            raise IndexError(kind)
 
     def _set_nonces(self, plain: bytes) -> None:
         nonces = self.nonces

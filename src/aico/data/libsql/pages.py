@@ -110,14 +110,15 @@ class PageCipher:
         self._keys = keys
         self._ciphers: dict[bytes, AESGCM] = {}
         self._left = 0  # pages that may still be sealed under the session below
-        self._sealing: tuple[int, bytes, Callable[..., int]] = (-1, b"", _no_session)
+        self._sealing: tuple[int, bytes, Callable[..., int]] | None = None
 
     def seal_into(self, plain: bytes | memoryview, bound_to: bytes, sealed: memoryview) -> None:
         """Write ciphertext, tag, nonce and session into `sealed`, 32 bytes longer than `plain`."""
-        if self._left <= 0 or self._sealing[0] != self._keys.newest:
-            self._begin_session()
+        sealing = self._sealing
+        if sealing is None or self._left <= 0 or sealing[0] != self._keys.newest:
+            sealing = self._begin_session()
         self._left -= 1
-        _, session, encrypt_into = self._sealing
+        _, session, encrypt_into = sealing
         nonce = os.urandom(NONCE_BYTES)
         encrypt_into(nonce, plain, bound_to + self.salt, sealed[: TAG_BYTES - TRAILER_BYTES])
         sealed[TAG_BYTES - TRAILER_BYTES :] = nonce + session
@@ -130,30 +131,25 @@ class PageCipher:
         cipher.decrypt_into(nonce, sealed[: TAG_BYTES - TRAILER_BYTES], bound_to + self.salt, plain)
         return nonce
 
-    def _begin_session(self) -> None:
+    def _begin_session(self) -> tuple[int, bytes, Callable[..., int]]:
         """In one assignment: an interrupt in between would seal pages under one session and name another."""
         generation = self._keys.newest
         session = bytes([generation & 0xFF]) + secrets.token_bytes(SESSION_BYTES)
-        self._sealing = generation, session, self._cipher(session).encrypt_into
+        self._sealing = sealing = generation, session, self._cipher(session).encrypt_into
         self._left = PAGES_PER_SESSION
+        return sealing
 
     def _cipher(self, generation_and_session: bytes) -> AESGCM:
-        found = self._ciphers.get(generation_and_session)
-        if found is None:
-            if len(self._ciphers) >= _SESSIONS_KEPT:
-                self._ciphers.clear()
-            key = self._keys.find(generation_and_session[0])
-            if key is None:
-                raise NotSealed
-            found = AESGCM(key.derive(b"aico 1 page key" + generation_and_session, salt=self.salt))
-            self._ciphers[generation_and_session] = found
-        return found
+        key = self._keys.find(generation_and_session[0])
+        if key is None:
+            raise NotSealed
+        if len(self._ciphers) >= _SESSIONS_KEPT:
+            self._ciphers.clear()
+        made = AESGCM(key.derive(b"aico 1 page key" + generation_and_session, salt=self.salt))
+        self._ciphers[generation_and_session] = made
+        return made
 
 
 def page_size_of(salt: bytes) -> int:
     """Bytes a page of the file that carries this salt."""
     return 1 << (salt[0] & ~MAPPED)
-
-
-def _no_session(*_: object) -> int:
-    raise AssertionError("a session is begun before the first page is sealed")

@@ -25,6 +25,7 @@ from aico.ai.memory.index.sharing import SharedLock
 from aico.ai.memory.index.snapshot import Frozen, Head, Source, read_parts, vectors_of
 from aico.ai.memory.index.uncertain import UncertainWords
 from aico.ai.memory.index.vectors import Meaning, VectorTable, fixed_point
+from aico.errors import IndexOutOfStep
 
 _MANY = 500
 """From so many documents on, a call is sorted at once instead of word by word."""
@@ -156,16 +157,19 @@ class RecallIndex:
 
     @classmethod
     def of_snapshot(cls, source: Source, head: Head) -> "RecallIndex":
-        """The index that was written to a snapshot. Raises what `source` raises."""
-        parts, blocks = read_parts(source, head)
-        made = cls(episode_gap_s=head.gap_us // 1_000_000)
-        made._table = DocumentTable.of_parts(inside("documents", parts))
-        made._numbers = NumbersById(made._table)
-        made._numbers.settle(at_once=True)
-        made._inverted = InvertedIndex.of_parts(inside("postings", parts))
-        made._episodes = Episodes.of_parts(made._table, inside("episodes", parts), gap_us=made._gap_us)
-        made._uncertain = UncertainWords.of_parts(made._analyzer, inside("uncertain", parts))
-        made._vectors = vectors_of(parts, blocks, document_count=made._table.size)
+        """The index that was written to a snapshot. Raises what `source` raises, or IndexOutOfStep."""
+        try:
+            parts, blocks = read_parts(source, head)
+            made = cls(episode_gap_s=head.gap_us // 1_000_000)
+            made._table = DocumentTable.of_parts(inside("documents", parts))
+            made._numbers = NumbersById(made._table)
+            made._numbers.settle(at_once=True)
+            made._inverted = InvertedIndex.of_parts(inside("postings", parts))
+            made._episodes = Episodes.of_parts(made._table, inside("episodes", parts), gap_us=made._gap_us)
+            made._uncertain = UncertainWords.of_parts(made._analyzer, inside("uncertain", parts))
+            made._vectors = vectors_of(parts, blocks, document_count=made._table.size)
+        except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as exc:
+            raise IndexOutOfStep("a snapshot's arrays are not those that this release writes") from exc
         return made
 
     def search(

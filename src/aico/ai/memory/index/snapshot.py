@@ -140,10 +140,17 @@ def read_arrays(source: Source, head: Head) -> Iterator[tuple[str, Array]]:
                 source.fill(block[: shape[0] - first].reshape(-1).view(np.uint8))
                 yield name, block
         else:
-            array: Array = np.empty(shape, np.dtype(kind))
+            array: Array = np.empty(shape, _type_of(kind))
             if array.size:
                 source.fill(array.reshape(-1).view(np.uint8))
             yield name, array
+
+
+def _type_of(kind: str) -> "np.dtype[Any]":
+    try:
+        return np.dtype(kind)
+    except (SyntaxError, TypeError, ValueError) as exc:
+        raise IndexOutOfStep("a snapshot has an array of an unknown type; it is not used") from exc
 
 
 def read_ids(source: Source, head: Head) -> set[bytes]:

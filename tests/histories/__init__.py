@@ -1,0 +1,1 @@
+"""Random histories of a vault of two people, against plain data."""
