@@ -77,9 +77,8 @@ class HotTier:
         )
 
     def put(self, conversation: str, turn: Turn) -> None:
-        prefix = self._store.prefix((conversation,))
-
         def work(found: SealedTransaction) -> None:
+            prefix = found.prefix((conversation,))
             number, value = next(found.newest_first(TABLE, prefix), (0, None))
             page = _decode(value) if value is not None else []
             if len(page) >= PAGE:
@@ -89,10 +88,9 @@ class HotTier:
         self._store.write(work)
 
     def recent(self, conversation: str) -> list[Turn]:
-        prefix = self._store.prefix((conversation,))
-
         def work(found: SealedTransaction) -> list[Turn]:
             turns: list[Turn] = []
+            prefix = found.prefix((conversation,))
             for _, value in found.newest_first(TABLE, prefix):
                 turns = (_decode(value) if value is not None else []) + turns
                 if len(turns) >= RECENT:

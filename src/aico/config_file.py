@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,13 +43,14 @@ def _changed(text: str, name: str, value: Value | None) -> str:
     from tomlkit.exceptions import TOMLKitError
 
     try:
+        tomllib.loads(text)  # whose error says where it is wrong
         document = tomlkit.parse(text)
         if value is None:
             _take_away(document, name)
         else:
             _set(document, name, value)
         return tomlkit.dumps(document)
-    except TOMLKitError as exc:
+    except (tomllib.TOMLDecodeError, TOMLKitError) as exc:
         raise InvalidInput(
             f"{CONFIG_FILE} cannot be changed: {exc}; it is as it was", hint="correct the line, then try again"
         ) from exc

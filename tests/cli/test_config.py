@@ -82,3 +82,11 @@ def test_an_unknown_setting_gets_the_nearest_name_and_a_secret_is_refused(empty_
     assert "busy_wait_s" in run_json("config", "get", "busy_wait", exit_code=2)["hint"]
     refused = run_json("config", "get", "passphrase", exit_code=2)
     assert "no secrets" in refused["message"]
+
+
+def test_a_file_that_cannot_be_read_is_not_changed_and_the_place_is_named(empty_home: Path) -> None:
+    file = empty_home / "config.toml"
+    file.write_text("busy_wait_s = 5\nbroken = [\n")
+    error = run_json("config", "set", "busy_wait_s", "7", exit_code=2)
+    assert "line 2" in error["message"] or "end of document" in error["message"]
+    assert file.read_text() == "busy_wait_s = 5\nbroken = [\n"

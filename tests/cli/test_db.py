@@ -113,6 +113,8 @@ def test_a_query_answers_in_json_and_to_people(home: Path) -> None:
         "SELECT load_extension('x')",
         "SELECT 1; DELETE FROM messages",
         "COMMIT",
+        "",
+        "  ",
     ],
 )
 def test_a_query_only_reads(home: Path, sql: str) -> None:

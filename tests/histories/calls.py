@@ -525,6 +525,9 @@ def bring_back(model: Model, name: str, person: Person, dice: random.Random) -> 
     then = model.exports.get(name)
     if then is None or then.generation != person.generation:
         return None
+    new = then.rows - person.rows
+    if any(person.leads.get(chat) in new for chat in new):
+        return None  # whether it is merged again depends on which of the two was there first
     for key, value in then.preferences.items():
         person.preferences.setdefault(key, value)
     for key, (value, about) in then.items.items():
@@ -538,6 +541,8 @@ def bring_back(model: Model, name: str, person: Person, dice: random.Random) -> 
         if fact in person.facts:
             person.facts[fact].sources |= then.facts[fact].sources & person.messages.keys()
     person.rows |= {chat for chat in then.rows if person.place(chat) == chat}
+    for chat in then.leads.keys() - person.rows:
+        person.leads.setdefault(chat, then.leads[chat])
     return lambda vault: vault.import_(vault.folder.parent / f"{name}.jsonl")
 
 

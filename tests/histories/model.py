@@ -71,7 +71,7 @@ class Person:
 
     def place(self, chat: str) -> str:
         """Where the name of a conversation leads."""
-        return self.leads[chat] if self.leads.get(chat) in self.rows else chat
+        return self.leads[chat] if chat not in self.rows and self.leads.get(chat) in self.rows else chat
 
     def begin(self, chat: str) -> str:
         """Where a message under this name goes."""

@@ -473,3 +473,17 @@ def test_what_was_merged_stays_merged_when_an_older_export_comes_back(other_name
         vault.import_(io.BytesIO(older), other_name)
         assert [moment.text for moment in vault.memory.recent(user, "a")] == ["Two.", "Three."]
         assert vault.album.tags(user) == []
+
+
+def test_a_conversation_that_began_anew_is_not_merged_by_an_older_export():
+    with temporary_vault(clock=FixedClock()) as vault:
+        for name in "ab":
+            vault.memory.record("mia", f"Of {name}.", conversation=name)
+        vault.conversations.merge("mia", keep="a", drop="b")
+        older = exported(vault)
+        vault.memory.forget("mia", conversation="a")
+        vault.memory.record("mia", "Anew.", conversation="b")
+        vault.import_(io.BytesIO(older))
+        vault.memory.record("mia", "And on.", conversation="b")
+        assert [moment.text for moment in vault.memory.recent("mia", "b")] == ["Anew.", "And on."]
+        assert vault.conversations.get("mia", "b").messages == 2

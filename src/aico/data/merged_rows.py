@@ -23,10 +23,11 @@ def conversation_named(connection: LibSQLConnection, natural_ids: NaturalIds, us
 
 
 def conversation_led_to(connection: LibSQLConnection, user_id: bytes, conversation_id: bytes) -> bytes | None:
-    """The conversation of this person that an id leads to, as long as that is there."""
+    """The conversation of this person that an id leads to, as long as that is there and they have none of this id."""
     row = connection.fetch_one(
         "SELECT r.into_id FROM merged_rows r JOIN conversations c ON c.id = r.into_id AND c.user_id = r.user_id "
-        "WHERE r.id = ? AND r.user_id = ?",
+        "WHERE r.id = ? AND r.user_id = ? "
+        "AND NOT EXISTS (SELECT 1 FROM conversations o WHERE o.id = r.id AND o.user_id = r.user_id)",
         (conversation_id, user_id),
     )
     return None if row is None else bytes(row["into_id"])

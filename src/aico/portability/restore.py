@@ -271,15 +271,15 @@ class Restoring:
         return False
 
     def _contradicts(self, kind: Kind, row: RowValues) -> bool:
-        """What this vault holds was not forgotten here, nor what it merged apart, whatever the export says."""
+        """What this vault holds was neither forgotten nor merged here, nor what it merged apart, whatever the export says."""
         if kind.name in ("message", "conversation"):
             found = f"SELECT 1 FROM {kind.table} WHERE id = ?"
             return row["id"] in self.led and self.connection.fetch_one(found, (self.led[row["id"]],)) is not None
-        if kind.name != "erasure":
+        if kind.name not in ("erasure", "merged"):
             return False
         return any(
-            self.connection.fetch_one(f"SELECT 1 FROM {table} WHERE id = ?", (row["id"],))
-            for table in ("messages", "facts")
+            self.connection.fetch_one(f"SELECT 1 FROM {table} WHERE id = ? AND user_id = ?", (row["id"], self.user_id))
+            for table in kind.refers_to["id"]
         )
 
     def _is_anothers(self, kind: Kind, row: RowValues) -> bool:

@@ -70,6 +70,8 @@ def change(connection: LibSQLConnection, sql: str) -> Result:
 
 
 def _run(connection: LibSQLConnection, sql: str, rule: Rule, hint: str, *, read_only: bool) -> Result:
+    if not sql.strip():
+        raise InvalidInput("there is no statement; nothing was done", field="sql")
     guard = Guard(rule)
     try:
         return connection.execute_under(guard, sql, read_only=read_only)
