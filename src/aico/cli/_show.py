@@ -71,7 +71,8 @@ def day_and_time(at: datetime) -> str:
 
 def number_of(count: int, what: str) -> str:
     """A count and its noun, in the plural where it is one."""
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+    plural = f"{what[:-1]}ies" if what.endswith("y") and what[-2] not in "aeiou" else f"{what}s"
+    return f"{count:,} {what if count == 1 else plural}"
 
 
 def size(count: int) -> str:
