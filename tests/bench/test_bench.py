@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from aico.ai.embedding.choice import can_run_default_model
+from aico.ai.memory import weights as memory_weights
 from aico.testing import temporary_vault
 from bench import companion
 from bench.repositories import Filled, Question, full_scans
@@ -281,3 +282,17 @@ def test_fuzz_counts_what_became_of_every_input() -> None:
     assert (report["escaped"], report["ended early"]) == (0, [])
     assert report["inputs"] >= 3000
     assert all(one["answered"] and one["refused"] for one in report["decoders"].values())
+
+
+def test_weights_are_fitted_without_the_conversation_they_are_tried_on(locomo_file: Path) -> None:
+    before = (Path(memory_weights.__file__).with_name("weights.json")).read_bytes()
+    report = run_bench("fit_ranker", "--data", str(locomo_file), "--rounds", "1")
+    assert report["fitted"]["by_words"]["any@50"] == 1.0
+    assert set(report["held_out"]) == set(report["ablation"]["without the episode"]) == {"by_words", "by_meaning"}
+    kept = [one["evidence_kept"] for one in report["probabilities"]["by_words"]["score_min"].values()]
+    assert kept == sorted(kept, reverse=True)
+    assert (Path(memory_weights.__file__).with_name("weights.json")).read_bytes() == before, "only --write writes"
+
+
+def test_the_weights_of_this_release_say_where_they_come_from() -> None:
+    assert "one conversation left out" in memory_weights.FITTED.made_by

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from hashlib import md5
 from itertools import islice
+from math import sqrt
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID, uuid4
@@ -150,10 +151,10 @@ class Memory:
             best = hits[0].score if hits else 1.0
             items = self._vault.items.of_memories(owner, [hit.id for hit in hits])
             relevant = (
-                (hit, items[hit.id]) for hit in hits if hit.id in items and hit.score >= (threshold or 0) * best
+                (hit, items[hit.id]) for hit in hits if hit.id in items and _beside(hit, best) >= (threshold or 0)
             )
             fitting = (pair for pair in relevant if _About.of(pair[1]).fits(filters, show_expired=show_expired))
-            found = [_scored(hit, item, hit.score / best, explain=explain) for hit, item in islice(fitting, top_k)]
+            found = [_scored(hit, item, _beside(hit, best), explain=explain) for hit, item in islice(fitting, top_k)]
             if len(found) == top_k:
                 break
         return {"results": found}
@@ -411,6 +412,11 @@ def _shown(moment: Moment, item: Item) -> Result:
         "updated_at": about.updated_at,
         **about.told(),
     }
+
+
+def _beside(hit: Hit, best: float) -> float:
+    """The root of how likely it is beside the best: mem0's similarities fall off more slowly than what is likely does."""
+    return float(sqrt(hit.score / best)) if best else 0.0
 
 
 def _scored(hit: Hit, item: Item, score: float, *, explain: bool) -> Result:
