@@ -235,7 +235,9 @@ class Services:
         derived: Derived,
         closing: ExitStack,
     ) -> None:
-        recall_log = RecallLog(store.logs, clock=store.settings.clock, enabled=store.settings.log_recalls)
+        recall_log = RecallLog(
+            store.logs, feed=store.feed, clock=store.settings.clock, enabled=store.settings.log_recalls
+        )
         closing.callback(recall_log.flush)
         self.receipts = Receipts(store.connection, derived.all)
         self.memory = MemoryManager(

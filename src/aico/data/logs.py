@@ -1,6 +1,6 @@
 """The log that lies in the vault, sealed like everything else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
@@ -196,8 +196,8 @@ class LogRepository:
         """
         return self.insert_log(level=level, message=message, subsystem=subsystem, module=module, extra=extra_data)
 
-    def insert_lines(self, lines: Sequence[LogLine]) -> None:
-        """Write many entries in one transaction. Raises Busy or DiskFull; none is written then."""
+    def insert_lines(self, lines: Iterable[LogLine]) -> None:
+        """Write many entries in one transaction, within which they are drawn. Raises Busy or DiskFull; none is written then."""
         self._connection.execute_many(_INSERT, (line.values() for line in lines))
 
     def get_log(self, log_id: int) -> LogEntry:
