@@ -284,7 +284,7 @@ def columns(folder: Path, secret: str, user_id: bytes, stream: bytes) -> bytes:
     """The kept columns of a person: a head, then Arrow streams one after the other."""
     vault = json.loads((folder / "vault.json").read_bytes())
     key = hkdf(root_key(vault, secret), b"aico 1 view snapshots")
-    return opened_stream(key, stream, encoded("columns", 1, user_id))
+    return opened_stream(key, stream, encoded("columns", 2, user_id))
 
 
 def opened_stream(key: bytes, stream: bytes, encoded_place: bytes) -> bytes:
