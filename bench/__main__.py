@@ -7,6 +7,7 @@ import click
 BENCHMARKS = {
     "assistant": "A day of an assistant over MCP: three clients, two of them killed, and is all there?",
     "fuzz": "A million inputs for everything that reads bytes from outside: does any escape?",
+    "fit_ranker": "Fits the weights of the ranking, left one conversation out, and what each of them is worth.",
     "hot": "The hot tier beside diskcache: one more turn, and the last twenty.",
     "arrival": "A ChatGPT export on its way in: speed, memory, a kill, and what can be read afterwards.",
     "locomo": "Recall quality: does a question find the turns its answer rests on?",

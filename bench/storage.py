@@ -182,7 +182,7 @@ class PublicDriver:
 
 def open_sealed(path: Path, page_size: int) -> Driver:
     _make_sealed(path, page_size)
-    return EngineDriver(connect(path, _vfs(page_size), wait_s=BUSY_WAIT_S, cache_kib=CACHE_KIB))
+    return EngineDriver(connect(path, _vfs(page_size), wait_s=BUSY_WAIT_S, cache_kib=CACHE_KIB, kind=apsw.Connection))
 
 
 def open_public(path: Path, page_size: int) -> Driver:

@@ -48,6 +48,11 @@ SETTINGS = (
     Setting("kdf.memory_kib", "KiB", "memory that one guess at a passphrase costs; holds for new keyslots"),
     Setting("kdf.passes", "passes", "how often a guess goes over that memory; holds for new keyslots"),
     Setting("kdf.lanes", "lanes", "how many threads may share a guess; holds for new keyslots"),
+    Setting(
+        "engine",
+        "name",
+        "what a vault that is made keeps its database with: sqlite, or libsql, which notices no change",
+    ),
     Setting("embedder", "name", "the model that finds memories by meaning; `aico models` chooses others"),
     Setting("chroma", "kind", "a view of the vectors in Chroma: memory, server or local; none unless it is named"),
     Setting("reranker", "name", "what reads the best hits once more; `aico models rerank` chooses one"),

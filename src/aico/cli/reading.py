@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 @text_argument("query")
 @click.option("--limit", type=click.IntRange(min=1), default=10, show_default=True, help="How many memories at most.")
 @click.option("--conversation", metavar="NAME", help="Only of this conversation.")
+@click.option("--speaker", metavar="NAME", help="Only what was said by this name.")
+@click.option("--episode", metavar="ID", help="Only of the talk around this message.")
 @click.option(
     "--kind", "kinds", type=click.Choice(["message", "fact"]), multiple=True, help="Only this kind; may be repeated."
 )
@@ -34,6 +36,8 @@ def recall(
     query: str,
     limit: int,
     conversation: str | None,
+    speaker: str | None,
+    episode: str | None,
     kinds: tuple[str, ...],
     since: datetime | None,
     until: datetime | None,
@@ -55,6 +59,8 @@ def recall(
             query,
             limit=limit,
             conversation=conversation,
+            speaker=speaker,
+            episode=episode,
             kinds=kinds or KINDS,
             since=since,
             until=until,

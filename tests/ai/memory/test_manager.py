@@ -186,6 +186,17 @@ def test_a_score_bound_leaves_weak_matches_out(memory):
     assert memory.recall("nell", "choir practice Thursday", score_min=best.score) == [best]
 
 
+def test_recall_keeps_to_a_speaker_and_to_the_talk_around_a_message(memory):
+    first = memory.record("nell", "The choir sings Bach.", conversation="choir", speaker="Nell", at=NOON)
+    answer = memory.record("nell", "Which Bach?", conversation="choir", speaker="Otto", at=NOON + timedelta(minutes=1))
+    memory.record("nell", "Bach again.", conversation="choir", speaker="Otto", at=NOON + timedelta(days=1))
+    assert {hit.speaker for hit in memory.recall("nell", "Bach", speaker="Otto")} == {"Otto"}
+    assert {hit.id for hit in memory.recall("nell", "Bach", episode=first)} == {first, answer}
+    assert memory.recall("nell", "Bach", episode="ab" * 16) == []
+    with pytest.raises(NotFound):
+        memory.recall("nell", "Bach", episode="not an id")
+
+
 def test_a_superseded_fact_is_believed_only_as_of_its_time():
     clock = FixedClock(NOON)
     with temporary_vault(clock=clock) as vault:

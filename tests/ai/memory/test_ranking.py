@@ -93,5 +93,5 @@ def test_no_total_reaches_the_best_possible(idfs: list[float], about_someone: bo
         lengths=ints(99), asks=truths(False), about=truths(about_someone), is_fact=truths(False)
     )
     meant = float(ranking.meaning_worth(floats(1), floats(1.5))[0]) if meaning else 0.0
-    bound = ranking.best_possible(words=True, meaning=meaning, saturation=0.9, about_someone=about_someone)
+    bound = ranking.best_possible(words=True, meaning=meaning, about_someone=about_someone)
     assert ((words + episode) / sum(idfs) + meant) * float(factor[0]) < bound + 1e-5

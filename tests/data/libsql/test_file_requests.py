@@ -1,5 +1,6 @@
 """What SQLite never asks of a sealed file is refused, and the files' own states that no statement leads to."""
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -17,7 +18,7 @@ from aico.errors import AicoError, StorageError, Tampered
 from aico.security.keys import DatabaseKey
 from tests.children import started
 from tests.crash.judge import Judge
-from tests.data.libsql.cases import KEY, count_if_right, files_of, killed_while_open, make, put_back, sealed
+from tests.data.libsql.cases import KEY, add_rows, count_if_right, files_of, killed_while_open, make, put_back, sealed
 
 PAGE, FRAME, WAL_HEADER = 4096, 4096 + 24, 32
 DATABASE, LOG, MAP = "aico.db", "aico.db-wal", "aico.db-map"
@@ -130,7 +131,7 @@ def test_of_two_who_make_a_database_the_second_leaves_nothing(tmp_path, vfs):
 
 def test_a_database_in_the_clear_is_made_whole_or_not_at_all_as_well(tmp_path):
     create_database(tmp_path / "plain.db", None)
-    connect(tmp_path / "plain.db", None, wait_s=1, cache_kib=100).close()
+    connect(tmp_path / "plain.db", None, wait_s=1, cache_kib=100, kind=apsw.Connection).close()
     assert [path.name for path in tmp_path.iterdir()] == ["plain.db"]
 
 
@@ -148,7 +149,7 @@ def test_a_database_that_keeps_a_rollback_journal_is_refused(tmp_path):
         plain.execute("CREATE TABLE t (x)")
     plain.close()
     with pytest.raises(apsw.CantOpenError, match="not in WAL mode"):
-        connect(tmp_path / "plain.db", None, wait_s=1, cache_kib=100)
+        connect(tmp_path / "plain.db", None, wait_s=1, cache_kib=100, kind=apsw.Connection)
 
 
 def test_a_database_of_format_0_has_no_map_to_write_anew(tmp_path, vfs):
@@ -223,7 +224,24 @@ def test_a_database_stays_readable_after_its_log_was_kept_back_at_closing(tmp_pa
     assert count_if_right(connection) == 5
     kept = (tmp_path / MAP).read_bytes()
     (tmp_path / MAP).write_bytes(kept[:20])
-    connection.close()
+    with contextlib.suppress(Tampered):
+        connection.close()
     (tmp_path / MAP).write_bytes(kept)
     with sealed(tmp_path / DATABASE, create=False) as again:
         assert count_if_right(again) == 5
+
+
+def test_closing_where_the_map_is_gone_says_so_in_our_words_and_loses_nothing(tmp_path):
+    make(tmp_path / DATABASE, 5)
+    connection = sealed(tmp_path / DATABASE)
+    add_rows(connection, range(5, 8))
+    registered = set(apsw.vfs_names())
+    (tmp_path / MAP).rename(tmp_path / "elsewhere")
+    with pytest.raises(Tampered, match="page map is missing"):
+        connection.close()
+    assert set(apsw.vfs_names()) < registered
+    connection.close()
+    (tmp_path / "elsewhere").rename(tmp_path / MAP)
+    with sealed(tmp_path / DATABASE, create=False) as again:
+        assert count_if_right(again) == 8
+        again.verify()

@@ -21,8 +21,9 @@ from aico.clock import Clock, from_us, to_us
 from aico.data.conversations import ConversationRepository, Message, Moment, Outcome, Recorded
 from aico.data.facts import FactRepository
 from aico.data.libsql import LibSQLConnection
-from aico.data.limits import checked_name, checked_text
+from aico.data.limits import checked_label, checked_name, checked_text
 from aico.data.preferences import COMPANION, PreferenceRepository
+from aico.data.row_ids import parsed_id
 from aico.data.user import UserService
 from aico.errors import Forgotten, InvalidInput, NotFound
 
@@ -225,6 +226,8 @@ class MemoryManager:
         *,
         limit: int = 10,
         conversation: str | None = None,
+        speaker: str | None = None,
+        episode: str | None = None,
         kinds: Sequence[str] = KINDS,
         since: datetime | None = None,
         until: datetime | None = None,
@@ -233,9 +236,11 @@ class MemoryManager:
     ) -> list[Hit]:
         """The memories that answer `query` best, best first; an empty list means there is nothing.
 
-        `since` and `until` bound when it was said (until is excluded). Facts are those believed now; `as_of` asks
-        for what was said and believed at that instant instead. `score_min` between 0 and 1 leaves weak matches out.
-        Raises InvalidInput.
+        `speaker` keeps to what that name said, `episode` to the talk around the message of that id, without a pause of
+        `episode_gap_s`. `since` and `until` bound when it was said (until is excluded). Facts are those believed now;
+        `as_of` asks for what was said and believed at that instant instead. `score_min` leaves out what is less likely
+        to be meant than that, from 0 to 1: .01 leaves nothing of most questions that nothing answers. Raises InvalidInput,
+        NotFound for what is no id.
 
         >>> [hit.text for hit in vault.memory.recall("mia", "Lisbon", kinds=("message",))]
         ['I moved to Lisbon in May.']
@@ -243,7 +248,7 @@ class MemoryManager:
         []
         """
         user_id = self._users.find(user)
-        where = self._filter(user_id, conversation, kinds, since, until, as_of)
+        where = self._filter(user_id, conversation, speaker, episode, kinds, since, until, as_of)
         query = checked_text(query, field="query", consequence="nothing was searched")
         _check_limit(limit)
         _check_score(score_min)
@@ -428,6 +433,8 @@ class MemoryManager:
         self,
         user_id: bytes | None,
         conversation: str | None,
+        speaker: str | None,
+        episode: str | None,
         kinds: Sequence[str],
         since: datetime | None,
         until: datetime | None,
@@ -441,6 +448,8 @@ class MemoryManager:
             conversation=None
             if conversation is None
             else self._conversations.conversation_id(user_id or b"", conversation),
+            speaker=checked_label(speaker, field="speaker"),
+            episode_of=None if episode is None else parsed_id(episode, what="message"),
             kinds=frozenset(kinds),
             since_us=None if since is None else to_us(since, field="since"),
             until_us=None if until is None else to_us(until, field="until"),

@@ -13,7 +13,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -345,7 +345,10 @@ class LibSQLConnection:
         return True
 
     def close(self) -> None:
-        """Give everything back. May be called twice, and in a forked child, where it only forgets."""
+        """Give everything back. May be called twice, and in a forked child, where it only forgets.
+
+        Raises Tampered or StorageError where the files were changed or lost meanwhile; what was acknowledged stays in the log.
+        """
         if self._closed:
             return
         if os.getpid() == self._process and self._writing.inside:
@@ -356,9 +359,9 @@ class LibSQLConnection:
         if os.getpid() != self._process:
             return
         self._checkpointer.stop()
-        self._readers.close()
-        self._writing.close()
-        self._engine.close()
+        with closing(self._engine), self._translated:
+            self._readers.close()
+            self._writing.close()
 
     def __enter__(self) -> Self:
         return self

@@ -538,7 +538,14 @@ def place_database(fresh: Path, path: Path) -> None:
         raise
 
 
-def connect(path: Path, vfs: SealedVFS | None, *, wait_s: float, cache_kib: int, kind: type[C]) -> C:
+def connect(
+    path: Path,
+    vfs: SealedVFS | None,
+    *,
+    wait_s: float,
+    cache_kib: int,
+    kind: type[C] = apsw.Connection,  # type: ignore[assignment]  # the bound itself, where nothing is named
+) -> C:
     """Open an existing database: write in BEGIN IMMEDIATE only, read to the end of each statement."""
     connection = kind(str(path), vfs=vfs.name if vfs else None, flags=apsw.SQLITE_OPEN_READWRITE)
     try:

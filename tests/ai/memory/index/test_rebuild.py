@@ -77,7 +77,7 @@ steps = st.lists(
     max_size=12,
 )
 filters = st.sampled_from([
-    Filter(), Filter(conversation=b"c" * 16), Filter(kinds=frozenset({"message"})), Filter(as_of_us=4_000),
+    Filter(), Filter(conversation=b"c" * 16), Filter(kinds=frozenset({"message"})), Filter(as_of_us=4_000), Filter(speaker="Ana"),
     Filter(since_us=1_683_547_200_000_000 + 3_600_000_000),
 ])  # fmt: skip
 

@@ -233,6 +233,18 @@ def test_the_filter_keeps_to_a_conversation_a_kind_and_a_time() -> None:
     assert rows(index, "Lisbon", where=Filter(until_us=NOON + 60_000_000)) == [0]
 
 
+def test_the_filter_keeps_to_a_speaker_and_to_an_episode() -> None:
+    bo, mia = a_message(0, "Lisbon", speaker="Bo"), a_message(1, "Lisbon", speaker="Mia")
+    later = a_message(2, "Lisbon again", speaker="Bo", at_us=NOON + 24 * HOUR_US)
+    index = index_of(bo, mia, later, a_fact(3, "Lisbon"))
+    assert sorted(rows(index, "Lisbon", where=Filter(speaker="Bo"))) == [0, 2]
+    assert rows(index, "Lisbon", where=Filter(speaker="Nobody")) == []
+    assert sorted(rows(index, "Lisbon", where=Filter(episode_of=mia.id))) == [0, 1]
+    assert rows(index, "Lisbon", where=Filter(episode_of=later.id)) == [2]
+    assert rows(index, "Lisbon", where=Filter(episode_of=b"?" * 16)) == []
+    assert rows(index, "Lisbon", where=Filter(episode_of=mia.id, speaker="Bo")) == [0]
+
+
 def test_a_message_outside_the_filter_lifts_no_neighbour() -> None:
     index = index_of("bicycle colour", "Red.")
     assert index.search("bicycle", where=Filter(since_us=NOON + 1)) == []

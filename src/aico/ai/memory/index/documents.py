@@ -54,6 +54,10 @@ class Filter:
     """
 
     conversation: bytes | None = None
+    speaker: str | None = field(default=None, repr=False)
+    """A name as it was recorded."""
+    episode_of: bytes | None = None
+    """A message: only its episode, the turns of its conversation with no long pause between them."""
     kinds: frozenset[str] = ALL_KINDS
     since_us: int | None = None
     until_us: int | None = None
@@ -154,7 +158,10 @@ class DocumentTable:
         return FACT if self._columns["is_fact"][number] else MESSAGE
 
     def matching(self, where: Filter, *, believed_only: bool = True) -> Mask:
-        """The rows alive that a filter lets through; facts no longer believed only if `believed_only` is off."""
+        """The rows alive that a filter lets through; facts no longer believed only if `believed_only` is off.
+
+        Of any episode: which there are, the table does not know.
+        """
         mask = self.alive.copy()
         at, is_fact = self.column("at"), self.column("is_fact")
         if where.as_of_us is None and believed_only:
@@ -163,6 +170,8 @@ class DocumentTable:
             mask &= (self.column("believed_from") <= where.as_of_us) & (self.column("believed_until") > where.as_of_us)
         if where.conversation is not None:
             mask &= self.column("conversation") == self._conversations.find(where.conversation)
+        if where.speaker is not None:
+            mask &= self.column("speaker") == self._speakers.find(where.speaker)
         if where.since_us is not None:
             mask &= at >= where.since_us
         if where.until_us is not None:

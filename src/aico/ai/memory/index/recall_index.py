@@ -12,6 +12,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
+from aico.ai.memory.candidates import Candidates
 from aico.ai.memory.index.analysis import Analyzer, date_terms, said_terms
 from aico.ai.memory.index.documents import EVERYTHING, Document, DocumentTable, Filter, Scored
 from aico.ai.memory.index.episodes import Episodes
@@ -20,7 +21,7 @@ from aico.ai.memory.index.languages import language
 from aico.ai.memory.index.parts import inside
 from aico.ai.memory.index.postings import InvertedIndex, Scorer
 from aico.ai.memory.index.query import Query, QueryReader
-from aico.ai.memory.index.search import IndexState, Question, Search
+from aico.ai.memory.index.search import CANDIDATES, IndexState, Question, Search
 from aico.ai.memory.index.sharing import SharedLock
 from aico.ai.memory.index.snapshot import Frozen, Head, Source, read_parts, vectors_of
 from aico.ai.memory.index.uncertain import UncertainWords
@@ -177,14 +178,30 @@ class RecallIndex:
     ) -> list[Scored]:
         """The documents that answer best, best first, by their words and, where `meaning` is given, by their vectors.
 
-        None when no word of the question is found and nothing is like it (`ranking.LIKE_FROM`).
+        None when no word of the question is found and nothing is like it (`Weights.like_from`).
         """
         with self._ready() as state:
-            with self._reading:
-                asked = state.reader.read(query)
-                question = Question(asked, state.speakers_named(asked), meaning if len(self._vectors) else None)
-            found = Search(self._table, state, self._vectors, question, where)
+            found = self._search(state, query, where, meaning)
             return found.hits(limit) if limit > 0 else []
+
+    def candidates(
+        self, query: str, *, where: Filter = EVERYTHING, meaning: Meaning | None = None
+    ) -> tuple[Candidates, list[bytes]]:
+        """What a search looks at closer, before it is ranked, and the ids: for whoever fits the weights of the ranking."""
+        with self._ready() as state:
+            found = self._search(state, query, where, meaning).candidates(CANDIDATES)
+            return found, [self._table.id_of(number) for number in found.documents.tolist()]
+
+    def _search(self, state: IndexState, query: str, where: Filter, meaning: Meaning | None) -> Search:
+        with self._reading:
+            asked = state.reader.read(query)
+            question = Question(
+                asked,
+                state.speakers_named(asked),
+                meaning if len(self._vectors) else None,
+                None if where.episode_of is None else self._numbers.find(where.episode_of),
+            )
+        return Search(self._table, state, self._vectors, question, where)
 
     def containing_all(self, text: str, where: Filter = EVERYTHING) -> list[bytes]:
         """The ids of every document whose own text holds every content word of `text`, without limit, oldest first.

@@ -10,8 +10,9 @@ from aico.ai.memory.index.documents import EVERYTHING, DocumentTable, Filter, Sc
 from aico.ai.memory.index.postings import Floats, Ints, Mask, Scorer
 from aico.ai.memory.index.query import Query, QueryReader
 from aico.ai.memory.index.vectors import Meaning, VectorTable
+from aico.ai.memory.weights import FITTED
 
-_CANDIDATES = 100
+CANDIDATES = 100
 """Best documents by words, and as many by meaning, that are looked at closer; a higher limit looks at as many."""
 _WORDS_WEIGHED = 256
 """A whole text put as a question is answered by its first words; more would only cost time."""
@@ -46,6 +47,8 @@ class Question:
     speakers: list[int] = field(repr=False)
     """Those it names."""
     meaning: Meaning | None = field(repr=False)
+    episode_of: int | None = None
+    """The row of `Filter.episode_of`, None where it is not there."""
 
 
 class Search:
@@ -56,13 +59,13 @@ class Search:
     ) -> None:
         self._table, self._state, self._vectors = table, state, vectors
         self._asked, self._speakers, self._meaning = question.asked, question.speakers, question.meaning
-        self._filter = None if where == EVERYTHING and state.everything else _mask(table, where)
+        self._filter = None if where == EVERYTHING and state.everything else _mask(table, state, question, where)
         self._found = [state.scorer.weigh(word.terms) for word in self._asked.words[:_WORDS_WEIGHED]]
         self._chance = 0.0 if self._meaning is None else vectors.chance(self._meaning)
 
     def hits(self, limit: int) -> list[Scored]:
         """The best of the pool, explained."""
-        found = self.candidates(max(limit, _CANDIDATES))
+        found = self.candidates(max(limit, CANDIDATES))
         if not len(found):
             return []
         scores = ranking.rank(found)
@@ -131,7 +134,7 @@ class Search:
         if self._meaning is not None:
             alike, cosines = self._vectors.nearest(self._meaning.question, count, self._filter)
             likeness = ranking.beyond_chance(cosines, chance=self._chance)
-            likeness[likeness < ranking.LIKE_FROM] = 0
+            likeness[likeness < FITTED.like_from] = 0
             best = ranking.best(likeness, count)
             alike, likeness = alike[best], likeness[best]
             seeds = np.concatenate([seeds, alike[self._table.order_by_score(alike, likeness)[:count]]])
@@ -175,5 +178,11 @@ class _Surroundings:
         self.of_pool, self.of_around = self.place_of[pool], self.place_of[around]
 
 
-def _mask(table: DocumentTable, where: Filter) -> Mask:
-    return table.current if where == EVERYTHING else table.matching(where)
+def _mask(table: DocumentTable, state: IndexState, question: Question, where: Filter) -> Mask:
+    if where == EVERYTHING:
+        return table.current
+    mask = table.matching(where)
+    if where.episode_of is not None:
+        episode, number = state.links[2], question.episode_of
+        mask &= episode == episode[number] if number is not None else np.False_
+    return mask
