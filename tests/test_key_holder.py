@@ -58,7 +58,7 @@ def fill(vault) -> str:
         vault.connection.execute("UPDATE conversations SET title = ? WHERE name = 'days'", (f"Of how {CANARY}",))
     vault.logs.insert_log(level="INFO", message=f"heard: {CANARY}", extra={"said": CANARY})
     memory.recent("nell", "secret")
-    assert NEEDLE.decode() in memory.context("nell", "Which parrot?", conversation="secret").as_text()
+    assert NEEDLE.decode() in memory.context("nell", "the combination of the safe", conversation="secret").as_text()
     vault.views.wait()
     keep_index(vault)
     keep_columns(vault)

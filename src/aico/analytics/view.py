@@ -151,9 +151,8 @@ class ColumnView:
         if loaded is not None:
             with loaded.lock:
                 gone = list(ids)
-                for name in loaded.positions:
-                    if TABLES[name].captured:
-                        loaded.store.update(name, gone, ())
+                for name in filter(_holds_memories, loaded.positions):
+                    loaded.store.update(name, gone, ())
                 loaded.written_at = 0
 
     def holds_any(self, user_id: bytes, ids: Iterable[bytes]) -> bool:
@@ -165,7 +164,7 @@ class ColumnView:
         wanted = list(ids)
         with self._columns(user_id) as columns:
             self._read_on(user_id, columns, list(columns.positions))
-            return any(columns.store.holds_any(name, wanted) for name in columns.positions if TABLES[name].captured)
+            return any(columns.store.holds_any(name, wanted) for name in filter(_holds_memories, columns.positions))
 
     def close(self) -> None:
         """Keep what is worth keeping, and give the memory back."""
@@ -317,6 +316,11 @@ class ColumnView:
         except AicoError:  # a cache that cannot be kept costs time at the next start, nothing else
             return
         columns.written_at = max(positions.values())
+
+
+def _holds_memories(name: str) -> bool:
+    """Whether a table's rows go by the ids of messages and facts. Of the others the change feed tells."""
+    return TABLES[name].captured and TABLES[name].columns[0].kind is Kind.ID
 
 
 class _Columns:
