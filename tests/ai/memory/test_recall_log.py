@@ -15,7 +15,10 @@ def opened(folder):
 
 def test_a_question_without_an_answer_is_kept_in_its_words_and_others_are_not(tmp_path):
     with opened(tmp_path / "vault") as vault:
-        said = ["The café by the canal is called Zwirn.", *(f"On day {number} we planted beans." for number in range(60))]
+        said = [
+            "The café by the canal is called Zwirn.",
+            *(f"On day {number} we planted beans." for number in range(60)),
+        ]
         vault.memory.record_many("mia", [aico.Message(text, conversation="c") for text in said])
         vault.memory.recall("mia", "what was the name of the café by the canal?")
         vault.memory.recall("mia", "who mends bicycles?")
