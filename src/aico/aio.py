@@ -145,6 +145,7 @@ class AsyncMemory(Twin[MemoryManager]):
     forget = awaited(MemoryManager.forget)
     receipt = awaited(MemoryManager.receipt)
     receipts = awaited(MemoryManager.receipts)
+    rate = awaited(MemoryManager.rate)
     set_state = awaited(MemoryManager.set_state)
     find_state = awaited(MemoryManager.find_state)
     delete_state = awaited(MemoryManager.delete_state)

@@ -15,6 +15,7 @@ from aico.ai.embedding.choice import chosen_embedder
 from aico.ai.extraction import Extraction
 from aico.ai.memory.embedding import Embeddings
 from aico.ai.memory.erasure import Eraser
+from aico.ai.memory.importance import Importance
 from aico.ai.memory.indexes import Indexes
 from aico.ai.memory.items import ItemIndex, Items
 from aico.ai.memory.manager import MemoryManager
@@ -153,7 +154,7 @@ class Records:
     def __init__(self, store: Store, people: People) -> None:
         connection, users, ids, natural_ids = store.connection, people.users, store.ids, store.natural_ids
         self.messages = ConversationRepository(connection, natural_ids=natural_ids, ids=ids)
-        marks = MarkRepository(connection, natural_ids=natural_ids, ids=ids)
+        self.marks = marks = MarkRepository(connection, natural_ids=natural_ids, ids=ids)
         self.statements = FactRepository(connection, natural_ids=natural_ids, ids=ids, marks=marks)
         self.conversations = ConversationService(
             connection, users=users, conversations=self.messages, facts=self.statements, marks=marks, ids=ids
@@ -188,7 +189,11 @@ class Derived:
         self.indexes = _indexes(store, meaning)
         closing.callback(self.indexes.close)
         self.semantic = SemanticMemoryStore(
-            self.indexes, conversations=records.messages, facts=records.statements, embeddings=meaning.embeddings
+            self.indexes,
+            conversations=records.messages,
+            facts=records.statements,
+            embeddings=meaning.embeddings,
+            importance=Importance(store.connection, records.marks),
         )
         self.hot_tier = _hot_tier(store)
         closing.callback(self.hot_tier.close)
@@ -246,6 +251,7 @@ class Services:
             conversations=records.messages,
             facts=records.statements,
             preferences=records.preferences,
+            feedback=records.feedback,
             semantic=derived.semantic,
             working=derived.working,
             eraser=Eraser(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from aico.ai.memory.importance import Liking
 from aico.ai.memory.index import Scored
 from aico.data.conversations import Moment
 from aico.data.facts import Fact
@@ -14,8 +15,8 @@ _MEANING_SHOWN = 0.1
 class Hit:
     """One remembered message or fact, and why it was found.
 
-    `score` lies between 0 and 1: the share of the best match that the query could have in words and, where a model is
-    chosen, in meaning, neighbours included. Scores of one model, or of none, compare; one's with another's do not.
+    `score` is how likely it is to be what was asked for, 0 to 1 (docs/decisions/0049), by its words and, where a model is
+    chosen, its meaning, neighbours included, and by what its person thinks of it.
     Where a reranker is chosen, it is the mean of this and of how likely that model finds the text to be an answer.
     `role`, `speaker`, `conversation` and `source_id` are None for a fact, except that its `source_id` is its source.
     """
@@ -34,14 +35,14 @@ class Hit:
     """Orders messages of one instant."""
 
 
-def hit_of_message(moment: Moment, scored: Scored) -> Hit:
+def hit_of_message(moment: Moment, scored: Scored, liking: Liking | None = None) -> Hit:
     """A message that was found."""
     return Hit(
         moment.id,
         "message",
         moment.text,
         scored.score,
-        _why(scored, moment.speaker or moment.role),
+        _why(scored, moment.speaker or moment.role, liking),
         moment.at,
         moment.role,
         moment.speaker,
@@ -51,20 +52,20 @@ def hit_of_message(moment: Moment, scored: Scored) -> Hit:
     )
 
 
-def hit_of_fact(fact: Fact, scored: Scored) -> Hit:
+def hit_of_fact(fact: Fact, scored: Scored, liking: Liking | None = None) -> Hit:
     """A fact that was found; its moment is when it became true, as far as that is known."""
     return Hit(
         fact.id,
         "fact",
         fact.text,
         scored.score,
-        _why(scored, None),
+        _why(scored, None, liking),
         fact.valid_from or fact.recorded_at,
         source_id=fact.source,
     )
 
 
-def _why(scored: Scored, said_by: str | None) -> str:
+def _why(scored: Scored, said_by: str | None, liking: Liking | None) -> str:
     """The reasons in words a person understands: "words: lisbon, moved; meaning .71; beside a message with: flat; said by Mia"."""
     reasons = []
     if scored.words:
@@ -74,4 +75,6 @@ def _why(scored: Scored, said_by: str | None) -> str:
     reasons += [f"beside a message with: {', '.join(words)}" for _, words in scored.neighbours if words]
     if scored.same_speaker and said_by is not None:
         reasons.append(f"said by {said_by}")
+    if liking is not None:
+        reasons += liking.reasons
     return "; ".join(reasons) or "in the same episode as other hits"

@@ -11,6 +11,7 @@ from aico.ai.memory.context import Context, TokenCounter, assemble, decode, enco
 from aico.ai.memory.embedding import Embeddings
 from aico.ai.memory.erasure import Eraser, Wish
 from aico.ai.memory.hits import Hit
+from aico.ai.memory.importance import HELPFUL, RATING
 from aico.ai.memory.index import Filter
 from aico.ai.memory.recall_log import RecallLog
 from aico.ai.memory.receipts import Receipt, Receipts
@@ -20,6 +21,7 @@ from aico.ai.memory.working import Assembled, WorkingMemoryStore
 from aico.clock import Clock, from_us, to_us
 from aico.data.conversations import ConversationRepository, Message, Moment, Outcome, Recorded
 from aico.data.facts import FactRepository
+from aico.data.feedback import FeedbackRepository
 from aico.data.libsql import LibSQLConnection
 from aico.data.limits import checked_label, checked_name, checked_text
 from aico.data.preferences import COMPANION, PreferenceRepository
@@ -56,6 +58,7 @@ class MemoryManager:
         conversations: ConversationRepository,
         facts: FactRepository,
         preferences: PreferenceRepository,
+        feedback: FeedbackRepository,
         semantic: SemanticMemoryStore,
         working: WorkingMemoryStore,
         eraser: Eraser,
@@ -67,6 +70,7 @@ class MemoryManager:
     ) -> None:
         self._connection, self._users = connection, users
         self._conversations, self._facts, self._preferences = conversations, facts, preferences
+        self._feedback = feedback
         self._semantic, self._working, self._embeddings = semantic, working, embeddings
         self._eraser, self._receipts, self._clock = eraser, receipts, clock
         self._second_look, self._recall_log = second_look, recall_log
@@ -260,6 +264,18 @@ class MemoryManager:
         self._recall_log.note(user_id, query, hits, took_s=perf_counter() - began)
         self._embeddings.wake_if_changed()
         return hits if score_min is None else [hit for hit in hits if hit.score >= score_min]
+
+    def rate(self, user: str, id: str, *, helpful: bool) -> str:
+        """Say of a memory that was recalled whether it was helpful, and return the id of the feedback event that says so.
+
+        From the next recall on it is lifted or lowered; the last rating counts, and `feedback.delete` takes it back.
+        Raises NotFound for what this user does not have, Busy or DiskFull.
+
+        >>> _ = vault.memory.rate("mia", said, helpful=True)
+        >>> "rated helpful" in vault.memory.recall("mia", "Lisbon", kinds=("message",))[0].why
+        True
+        """
+        return self._feedback.record(user, RATING, HELPFUL, hit=id, value=1.0 if helpful else -1.0)
 
     def context(
         self,

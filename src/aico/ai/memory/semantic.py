@@ -2,8 +2,12 @@
 
 from collections.abc import Callable, Iterable
 
+import numpy as np
+
+from aico.ai.memory.candidates import Floats
 from aico.ai.memory.embedding import Embeddings
 from aico.ai.memory.hits import Hit, hit_of_fact, hit_of_message
+from aico.ai.memory.importance import Importance, Liking, lifted
 from aico.ai.memory.index import Filter, Meaning, Scored
 from aico.ai.memory.indexes import Indexes
 from aico.data.conversations import ConversationRepository
@@ -27,9 +31,11 @@ class SemanticMemoryStore:
         conversations: ConversationRepository,
         facts: FactRepository,
         embeddings: Embeddings,
+        importance: Importance,
     ) -> None:
         self.indexes = indexes
         self._conversations, self._facts, self._embeddings = conversations, facts, embeddings
+        self._importance = importance
 
     def search(
         self, user_id: bytes, query: str, *, limit: int, where: Filter, meaning: Meaning | None = None
@@ -42,15 +48,22 @@ class SemanticMemoryStore:
         index = self.indexes.current(user_id)
         if meaning is None and index.vector_count:
             meaning = self._embeddings.meaning_of(query)
-        scored = index.search(query, limit=limit, where=where, meaning=meaning)
+        liked = dict[bytes, Liking]()
+
+        def lift(ids: list[bytes], scores: Floats) -> Floats:
+            liked.update(self._importance.of(user_id, ids))
+            factors = np.array([liked[id_].factor if id_ in liked else 1 for id_ in ids], np.float32)
+            return lifted(scores, factors) if liked else scores
+
+        scored = index.search(query, limit=limit, where=where, meaning=meaning, lift=lift)
         messages = self._conversations.moments(user_id, _ids_of(scored, "message"))
         facts = self._facts.facts(user_id, _ids_of(scored, "fact"))
         hits = []
         for found in scored:
             if found.id in messages:
-                hits.append(hit_of_message(messages[found.id], found))
+                hits.append(hit_of_message(messages[found.id], found, liked.get(found.id)))
             elif found.id in facts:
-                hits.append(hit_of_fact(facts[found.id], found))
+                hits.append(hit_of_fact(facts[found.id], found, liked.get(found.id)))
         return hits  # a row that was forgotten since the search is simply no hit
 
     def containing_all(self, user_id: bytes, text: str, where: Filter) -> list[bytes]:

@@ -40,6 +40,10 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a text that says the same counts, beside one that holds every word of the question (step 2)."""
     meaning_lent: float
     """How much of what words borrow from neighbours meaning borrows: a vector knows the turn before it already (step 3)."""
+    favourite: float
+    """What the odds of a favourite are multiplied with. Chosen, not fitted: no data set knows what people mark."""
+    helpful: float
+    """The same of what was rated helpful; what was not is divided by it."""
     by_words: tuple[float, float]
     """Slope and offset that make a share of the best possible match a probability (step 7), where words alone decide."""
     by_meaning: tuple[float, float]

@@ -21,7 +21,7 @@ from aico.ai.memory.index.languages import language
 from aico.ai.memory.index.parts import inside
 from aico.ai.memory.index.postings import InvertedIndex, Scorer
 from aico.ai.memory.index.query import Query, QueryReader
-from aico.ai.memory.index.search import CANDIDATES, IndexState, Question, Search
+from aico.ai.memory.index.search import CANDIDATES, IndexState, Lift, Question, Search
 from aico.ai.memory.index.sharing import SharedLock
 from aico.ai.memory.index.snapshot import Frozen, Head, Source, read_parts, vectors_of
 from aico.ai.memory.index.uncertain import UncertainWords
@@ -174,15 +174,23 @@ class RecallIndex:
         return made
 
     def search(
-        self, query: str, *, limit: int = 10, where: Filter = EVERYTHING, meaning: Meaning | None = None
+        self,
+        query: str,
+        *,
+        limit: int = 10,
+        where: Filter = EVERYTHING,
+        meaning: Meaning | None = None,
+        lift: Lift | None = None,
     ) -> list[Scored]:
         """The documents that answer best, best first, by their words and, where `meaning` is given, by their vectors.
+
+        `lift` may change the scores of the best.
 
         None when no word of the question is found and nothing is like it (`Weights.like_from`).
         """
         with self._ready() as state:
             found = self._search(state, query, where, meaning)
-            return found.hits(limit) if limit > 0 else []
+            return found.hits(limit, lift) if limit > 0 else []
 
     def candidates(
         self, query: str, *, where: Filter = EVERYTHING, meaning: Meaning | None = None

@@ -1,5 +1,6 @@
 """One search: from the words of a question to ranked documents, each with the reasons why."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +18,12 @@ CANDIDATES = 100
 _WORDS_WEIGHED = 256
 """A whole text put as a question is answered by its first words; more would only cost time."""
 _NEIGHBOURS_SHOWN = 2
+
+
+LIFTED = 50
+"""How many of the best are looked at again by what is thought of them."""
+Lift = Callable[[list[bytes], Floats], Floats]
+"""Gives documents, by id, other scores than they have."""
 
 
 @dataclass(slots=True)
@@ -63,12 +70,17 @@ class Search:
         self._found = [state.scorer.weigh(word.terms) for word in self._asked.words[:_WORDS_WEIGHED]]
         self._chance = 0.0 if self._meaning is None else vectors.chance(self._meaning)
 
-    def hits(self, limit: int) -> list[Scored]:
-        """The best of the pool, explained."""
+    def hits(self, limit: int, lift: Lift | None = None) -> list[Scored]:
+        """The best of the pool, explained. `lift` has a say on those that would be among the first `LIFTED`."""
         found = self.candidates(max(limit, CANDIDATES))
         if not len(found):
             return []
         scores = ranking.rank(found)
+        if lift is not None:
+            first = ranking.best(scores, max(limit, LIFTED))
+            scores[first] = lift(
+                [self._table.id_of(number) for number in found.documents[first].tolist()], scores[first]
+            )
         best = ranking.best(scores, limit)
         best = best[self._table.order_by_score(found.documents[best], scores[best])[:limit]]
         return [self._explained(found, place, float(scores[place])) for place in best.tolist()]
