@@ -232,3 +232,18 @@ def test_nothing_readable_is_written_anywhere(vault, tmp_path, monkeypatch):
     report = vault.audit(["the parrot knows the safe", name, "Nell Hagedorn"])
     assert report.leaks == ()
     assert any(file.suffix == ".columns" for file in snapshots(vault))
+
+
+@pytest.mark.parametrize("name", ["messages", "facts"])
+def test_few_changed_rows_of_very_many_are_looked_up_by_their_ids(name):
+    table, asked = view_module.TABLES[name], []
+
+    def rows(sql, parameters):
+        asked.append((sql, parameters))
+        yield 0, 0
+
+    where = "x.id IN (SELECT key FROM change_feed WHERE number > ? AND number <= ? AND table_name = ?)"
+    assert list(table.batches(rows, (b"p", 1, 2, table.source), where=where, by_where=True)) == []
+    with temporary_vault() as vault:
+        plan = [row["detail"] for row in vault.connection.fetch_all(f"EXPLAIN QUERY PLAN {asked[0][0]}", asked[0][1])]
+    assert any(step.startswith("SEARCH x") and "(id=?)" in step for step in plan), plan

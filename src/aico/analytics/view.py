@@ -235,7 +235,9 @@ class ColumnView:
             ]
             if changed:
                 where = "x.id IN (SELECT key FROM change_feed WHERE number > ? AND number <= ? AND table_name = ?)"
-                batches = table.batches(rows, (user_id, position, newest, table.source), where=where, zone=zone)
+                batches = table.batches(
+                    rows, (user_id, position, newest, table.source), where=where, by_where=True, zone=zone
+                )
                 columns.store.update(table.name, changed, batches)
             columns.positions[table.name] = newest
             return False

@@ -87,19 +87,27 @@ class ColumnTable:
         return pa.schema([(field.name, text if field.type == pa.string() else field.type) for field in self.schema])
 
     def batches(
-        self, rows: Rows, parameters: Sequence[Any], *, where: str = "TRUE", zone: tzinfo = UTC
+        self,
+        rows: Rows,
+        parameters: Sequence[Any],
+        *,
+        where: str = "TRUE",
+        by_where: bool = False,
+        zone: tzinfo = UTC,
     ) -> "Iterator[pa.RecordBatch]":
         """What `where` lets through, in the order of the key, `BATCH_ROWS` rows at a time.
 
-        `parameters` begins with the person. Texts are what the truth holds; half a character cannot be in it.
+        `parameters` begins with the person. With `by_where` SQLite goes by that alone: it picks few rows of very many.
+        Texts are what the truth holds; half a character cannot be in it.
         """
         import pyarrow as pa
 
+        plus = "+" if by_where else ""  # an expression that no index is looked for
         joined = ", ".join(_joined(column, number) for number, column in enumerate(self.columns))
         picked = ", ".join(f"{column.sql} AS c{number}" for number, column in enumerate(self.columns))
         sql = (
             f"SELECT max(_key), count(*), {joined} FROM (SELECT {self.key} AS _key, {picked} {self.rows} "
-            f"WHERE {self.of_user} AND {self.key} > ? AND ({where}) ORDER BY {self.key} LIMIT {BATCH_ROWS})"
+            f"WHERE {plus}({self.of_user} AND {self.key} > ?) AND ({where}) ORDER BY {self.key} LIMIT {BATCH_ROWS})"
         )
         person, *others = parameters
         last = -1
