@@ -64,8 +64,8 @@ def best(scores: Floats, count: int) -> Ints:
 
     A bound from the block maxima spares sorting: at least `count` scores reach the `count`-th highest maximum.
     """
-    whole = len(scores) // _BLOCK * _BLOCK
-    peaks = scores[:whole].reshape(-1, _BLOCK).max(axis=1)
+    blocks = len(scores) // _BLOCK  # a block is every `blocks`-th score: the maxima of all are then taken side by side
+    peaks = scores[: blocks * _BLOCK].reshape(_BLOCK, blocks).max(axis=0)
     bound = np.partition(peaks, -count)[-count] if len(peaks) > count else np.float32(0)
     candidates = np.flatnonzero(scores >= bound) if bound > 0 else np.flatnonzero(scores > 0)
     if len(candidates) > count:
@@ -141,8 +141,9 @@ def meaning_worth(own: Floats, lent: Floats, weights: Weights = FITTED) -> Float
 def episode_shares(own: Floats, episode: Ints, weights: Weights = FITTED) -> Floats:
     """What each message gains from its episode: a share of the mean of the episode's three best scores (step 5)."""
     order = np.lexsort((-own, episode))
-    _, starts, inverse, sizes = np.unique(episode[order], return_index=True, return_inverse=True, return_counts=True)
-    ranked = own[order]
+    ranked, begins = own[order], np.diff(episode[order], prepend=_NONE) != 0
+    starts, inverse = np.flatnonzero(begins), np.cumsum(begins) - 1
+    sizes = np.diff(starts, append=len(own))
     total = np.zeros(len(starts), np.float32)
     for place in range(EPISODE_BEST):
         inside = sizes > place

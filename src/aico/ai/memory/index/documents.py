@@ -153,9 +153,11 @@ class DocumentTable:
         high, low = self._columns["id_high"][number], self._columns["id_low"][number]
         return int(high).to_bytes(8, "big") + int(low).to_bytes(8, "big")
 
-    def kind_of(self, number: int) -> str:
-        """The kind of a row's document."""
-        return FACT if self._columns["is_fact"][number] else MESSAGE
+    def ids_of(self, numbers: npt.NDArray[np.integer[Any]]) -> list[bytes]:
+        """The ids of some rows: one conversion for all."""
+        halves = np.stack([self._columns[name][numbers] for name in ("id_high", "id_low")], axis=-1)
+        together = halves.astype(">u8").tobytes()
+        return [together[place : place + 16] for place in range(0, len(together), 16)]
 
     def matching(self, where: Filter, *, believed_only: bool = True) -> Mask:
         """The rows alive that a filter lets through; facts no longer believed only if `believed_only` is off.

@@ -230,9 +230,10 @@ class Scorer:
         self._alive_count = alive_count
         self._all_alive = alive_count == len(alive)
         average = total_length / alive_count if total_length else 1.0
-        self._lengths = lengths
-        self._of_length = np.float32(SATURATION * LENGTH_SHARE / average)
-        self._of_all = np.float32(SATURATION * (1 - LENGTH_SHARE))
+        self._norms: Floats = lengths.astype(np.float32)
+        """Of each document, what BM25 adds to a word's count to divide by."""
+        self._norms *= np.float32(SATURATION * LENGTH_SHARE / average)
+        self._norms += np.float32(SATURATION * (1 - LENGTH_SHARE))
 
     def weigh(self, terms: Iterable[str]) -> "Found":
         """Where a word occurs, under any of its terms, and what it is worth to each document there.
@@ -242,17 +243,16 @@ class Scorer:
         parts = self._index.find_any(terms)
         holders = min(sum(self._count_alive(part.documents) for part in parts), self._alive_count)
         idf = log(1 + (self._alive_count - holders + 0.5) / (holders + 0.5))
-        return Found(idf, [(part.documents, self._worths(part, idf)) for part in parts])
+        places = [part.documents.astype(np.intp) for part in parts]  # NumPy would convert them at every use
+        worths = [self._worths(at, part.counts, idf) for at, part in zip(places, parts, strict=True)]
+        return Found(idf, list(zip(places, worths, strict=True)))
 
-    def _worths(self, part: Postings, idf: float) -> Floats:
-        counts = part.counts.astype(np.float32)
-        norms: Floats = self._lengths[part.documents].astype(np.float32)
-        norms *= self._of_length
-        norms += self._of_all
-        norms += counts
-        np.divide(counts, norms, out=norms)
-        norms *= np.float32(idf * (SATURATION + 1))
-        return norms
+    def _worths(self, documents: Places, counts: npt.NDArray[np.uint8], idf: float) -> Floats:
+        worths = self._norms[documents]
+        worths += counts
+        np.divide(counts, worths, out=worths)
+        worths *= np.float32(idf * (SATURATION + 1))
+        return worths
 
     def _count_alive(self, documents: Ints) -> int:
         return len(documents) if self._all_alive else int(np.count_nonzero(self._alive[documents]))
@@ -263,14 +263,14 @@ class Found:
     """One word of a question: how rare it is, and its worth in the documents that hold it."""
 
     idf: float
-    parts: list[tuple[Ints, Floats]]
+    parts: list[tuple[Places, Floats]]
 
     def add_to(self, scores: Floats) -> None:
         """Add the word's worth to an array with one place a document."""
         for documents, worths in self.parts:
             scores[documents] += worths
 
-    def at(self, wanted: Mask, place_of: Ints, count: int) -> Floats:
+    def at(self, wanted: Mask, place_of: Places, count: int) -> Floats:
         """The word's worth to `count` documents: those marked in `wanted`, each at the place that `place_of` tells."""
         worths_of = np.zeros(count, np.float32)
         for documents, worths in self.parts:

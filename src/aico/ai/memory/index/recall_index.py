@@ -198,7 +198,7 @@ class RecallIndex:
         """What a search looks at closer, before it is ranked, and the ids: for whoever fits the weights of the ranking."""
         with self._ready() as state:
             found = self._search(state, query, where, meaning).candidates(CANDIDATES)
-            return found, [self._table.id_of(number) for number in found.documents.tolist()]
+            return found, self._table.ids_of(found.documents)
 
     def _search(self, state: IndexState, query: str, where: Filter, meaning: Meaning | None) -> Search:
         with self._reading:
@@ -229,8 +229,7 @@ class RecallIndex:
                     holders[part.documents] = True
                 held &= holders
             numbers = np.flatnonzero(held)
-            oldest_first = numbers[self._table.order_in_time(numbers)]
-            return [self._table.id_of(number) for number in oldest_first.tolist()]
+            return self._table.ids_of(numbers[self._table.order_in_time(numbers)])
 
     def holds_all(self, text: str) -> Callable[[str], bool]:
         """Whether another text, which need not be in the index, holds every content word of `text`: as `containing_all`."""

@@ -7,8 +7,8 @@ import numpy as np
 
 from aico.ai.memory import ranking
 from aico.ai.memory.candidates import Candidates
-from aico.ai.memory.index.documents import EVERYTHING, DocumentTable, Filter, Scored
-from aico.ai.memory.index.postings import Floats, Ints, Mask, Scorer
+from aico.ai.memory.index.documents import EVERYTHING, FACT, MESSAGE, DocumentTable, Filter, Scored
+from aico.ai.memory.index.postings import Floats, Ints, Mask, Places, Scorer
 from aico.ai.memory.index.query import Query, QueryReader
 from aico.ai.memory.index.vectors import Meaning, VectorTable
 from aico.ai.memory.weights import FITTED
@@ -68,6 +68,7 @@ class Search:
         self._asked, self._speakers, self._meaning = question.asked, question.speakers, question.meaning
         self._filter = None if where == EVERYTHING and state.everything else _mask(table, state, question, where)
         self._found = [state.scorer.weigh(word.terms) for word in self._asked.words[:_WORDS_WEIGHED]]
+        self._seen: dict[frozenset[int], tuple[str, ...]] = {}
         self._chance = 0.0 if self._meaning is None else vectors.chance(self._meaning)
 
     def hits(self, limit: int, lift: Lift | None = None) -> list[Scored]:
@@ -83,7 +84,7 @@ class Search:
             )
         best = ranking.best(scores, limit)
         best = best[self._table.order_by_score(found.documents[best], scores[best])[:limit]]
-        return [self._explained(found, place, float(scores[place])) for place in best.tolist()]
+        return self._explained(found, best, scores[best])
 
     def candidates(self, count: int) -> Candidates:
         """The `count` best by words and as many by meaning, with their neighbours, and what is known of each."""
@@ -97,38 +98,48 @@ class Search:
         for word, found in enumerate(self._found):
             by_word[word] = found.at(near.wanted, near.place_of, len(near.documents))
         likeness = None if self._meaning is None else self._likeness(self._meaning, near.documents)
-        column = self._table.column
+        column, places = self._table.column, pool.astype(np.intp)  # NumPy would convert them at every use
         return Candidates(
             documents=pool,
             around=around,
             lending=lending,
             idf=np.array([found.idf for found in self._found], np.float32),
-            by_word=by_word[:, near.of_pool],
-            near_by_word=by_word[:, near.of_around],
+            by_word=by_word.take(near.of_pool, axis=1),
+            near_by_word=by_word.take(near.of_around, axis=1),
             likeness=None if likeness is None else likeness[near.of_pool],
             near_likeness=None if likeness is None else likeness[near.of_around],
-            bm25=scores[pool],
-            episode=episode[pool],
-            about=self._about(pool),
-            is_fact=column("is_fact")[pool],
-            asks=column("asks")[pool],
-            from_user=column("from_user")[pool],
-            lengths=column("length")[pool],
-            at_us=column("at")[pool],
+            bm25=scores[places],
+            episode=episode[places],
+            about=self._about(places),
+            is_fact=column("is_fact")[places],
+            asks=column("asks")[places],
+            from_user=column("from_user")[places],
+            lengths=column("length")[places],
+            at_us=column("at")[places],
         )
 
-    def _explained(self, found: Candidates, place: int, score: float) -> Scored:
-        number = int(found.documents[place])
-        return Scored(
-            id=self._table.id_of(number),
-            row=int(self._table.column("row")[number]),
-            kind=self._table.kind_of(number),
-            score=score,
-            words=self._shown(found.by_word[:, place]),
-            neighbours=self._lenders(found.around[:, place], found.near_by_word[:, :, place] * found.lending[:, place]),
-            same_speaker=bool(found.about[place]),
-            meaning=0.0 if found.likeness is None else float(ranking.meaning_shares(found.likeness[place])),
-        )
+    def _explained(self, found: Candidates, best: Ints, scores: Floats) -> list[Scored]:
+        """Some places of the pool, with their scores and the reasons why: arrays are taken apart once for all of them."""
+        numbers, shares = found.documents[best], np.zeros(len(best), np.float32)
+        if found.likeness is not None:
+            shares = ranking.meaning_shares(found.likeness[best])
+        lent = found.near_by_word[:, :, best] * found.lending[:, best]
+        rows, are_facts = self._table.column("row")[numbers].tolist(), found.is_fact[best].tolist()
+        words, neighbours = found.by_word[:, best].T.tolist(), self._lenders(found.around[:, best], lent)
+        about, values = found.about[best].tolist(), scores.tolist()
+        return [
+            Scored(
+                id=id_,
+                row=rows[place],
+                kind=FACT if are_facts[place] else MESSAGE,
+                score=values[place],
+                words=self._shown(words[place]),
+                neighbours=neighbours[place],
+                same_speaker=about[place],
+                meaning=share,
+            )
+            for place, (id_, share) in enumerate(zip(self._table.ids_of(numbers), shares.tolist(), strict=True))
+        ]
 
     def _word_scores(self) -> Floats:
         """Each document's BM25; 0 where the filter does not let it through."""
@@ -154,28 +165,36 @@ class Search:
         allowed = self._table.current if self._filter is None else self._filter
         return ranking.widen(seeds, previous, following, allowed)
 
-    def _likeness(self, meaning: Meaning, documents: Ints) -> Floats:
+    def _likeness(self, meaning: Meaning, documents: Places) -> Floats:
         """How like the question some documents are beyond chance; far below 0 without a vector."""
         return ranking.beyond_chance(self._vectors.cosines(meaning.question, documents), chance=self._chance)
 
-    def _about(self, pool: Ints) -> Mask:
+    def _about(self, pool: Places) -> Mask:
         """Which of the pool were said by whom the question is about."""
-        about = np.isin(self._table.column("speaker")[pool], self._speakers)
+        about = np.zeros(len(pool), np.bool_)
+        if self._speakers:
+            about |= np.isin(self._table.column("speaker")[pool], self._speakers)
         if self._asked.first_person:
             about |= self._table.column("from_user")[pool] & ~self._table.column("is_fact")[pool]
         return about
 
-    def _lenders(self, around: Ints, lent: Floats) -> tuple[tuple[bytes, tuple[str, ...]], ...]:
-        """The neighbours that lent most, given who stands around and what each lends of each word."""
-        amounts = lent.sum(axis=0).tolist()
-        most = sorted((place for place, amount in enumerate(amounts) if amount > 0), key=lambda place: -amounts[place])
-        return tuple(
-            (self._table.id_of(int(around[place])), self._shown(lent[:, place])) for place in most[:_NEIGHBOURS_SHOWN]
-        )
+    def _lenders(self, around: Ints, lent: Floats) -> list[tuple[tuple[bytes, tuple[str, ...]], ...]]:
+        """For each hit the neighbours that lent most, given (neighbour, hit) who they are and (word, neighbour, hit) what
+        each lends."""
+        ids, words = self._table.ids_of(around.T.reshape(-1)), lent.transpose(2, 1, 0).tolist()
+        lenders = []
+        for hit, amounts in enumerate(lent.sum(axis=0).T.tolist()):
+            some = [place for place, amount in enumerate(amounts) if amount > 0]
+            most = sorted(some, key=amounts.__getitem__, reverse=True)[:_NEIGHBOURS_SHOWN]
+            lenders.append(tuple((ids[hit * len(amounts) + place], self._shown(words[hit][place])) for place in most))
+        return lenders
 
-    def _shown(self, scores: Floats) -> tuple[str, ...]:
-        """The question's words that score above zero."""
-        return self._asked.shown({word for word, score in enumerate(scores.tolist()) if score > 0})
+    def _shown(self, scores: list[float]) -> tuple[str, ...]:
+        """The question's words that score above zero; hits and their neighbours mostly share them."""
+        found = frozenset(word for word, score in enumerate(scores) if score > 0)
+        if found not in self._seen:
+            self._seen[found] = self._asked.shown(found)
+        return self._seen[found]
 
 
 class _Surroundings:
@@ -184,9 +203,9 @@ class _Surroundings:
     def __init__(self, size: int, pool: Ints, around: Ints) -> None:
         self.wanted = np.zeros(size, np.bool_)
         self.wanted[pool] = self.wanted[around] = True
-        self.documents = np.flatnonzero(self.wanted).astype(np.int32)
-        self.place_of = np.empty(size, np.int32)  # read where `wanted` is set only
-        self.place_of[self.documents] = np.arange(len(self.documents), dtype=np.int32)
+        self.documents = np.flatnonzero(self.wanted)
+        self.place_of = np.empty(size, np.int64)  # read where `wanted` is set only
+        self.place_of[self.documents] = np.arange(len(self.documents))
         self.of_pool, self.of_around = self.place_of[pool], self.place_of[around]
 
 

@@ -37,7 +37,7 @@ _PACKED_FROM = 1_000
 """Rows that may lie empty in any case; beyond, as many as a quarter of all."""
 BLOCK_ROWS = 16_384
 """Rows lie in blocks of so many, so that growing never copies them."""
-_STEP_ROWS = 1024
+_STEP_ROWS = 512
 """Rows converted at a time while scanning: what stays in the processor's cache."""
 _NONE = -1
 
@@ -205,7 +205,7 @@ class VectorTable:
         cosines = self._cosines(question, places)
         return self._by_document(places, cosines)
 
-    def cosines(self, question: Rows, documents: Ints) -> Floats:
+    def cosines(self, question: Rows, documents: Ints | Places) -> Floats:
         """The cosine of the question with each document's best vector, to the same bit whenever it came."""
         rows = np.full(len(documents), _NONE, np.int32)
         known = documents < len(self._row_of)
@@ -247,12 +247,9 @@ class VectorTable:
         order = np.argsort(places) if len(places) > 1 and (places[1:] < places[:-1]).any() else None
         ascending = places if order is None else places[order]
         products, asked, scratch = np.empty(len(places), np.float32), question.astype(np.float32), _Scratch.of(question)
-        ends = np.searchsorted(ascending, np.arange(1, len(self._blocks) + 1) * BLOCK_ROWS).tolist()
-        for block, (first, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
-            for start in range(first, end, _STEP_ROWS):
-                part = ascending[start : min(start + _STEP_ROWS, end)] - block * BLOCK_ROWS
-                floats = scratch.floats_of(self._blocks[block], part)
-                np.dot(floats, asked, out=products[start : start + len(part)])
+        for first in range(0, len(places), _STEP_ROWS):
+            floats = scratch.floats_of(self._blocks, ascending[first : first + _STEP_ROWS])
+            np.dot(floats, asked, out=products[first : first + _STEP_ROWS])
         products /= np.float32(SCALE**2)
         if order is None:
             return products
@@ -413,15 +410,24 @@ class _Scratch(threading.local):
             _scratch._floats = np.empty((_STEP_ROWS, len(question)), np.float32)
         return _scratch
 
-    def floats_of(self, block: Rows, places: Places) -> Floats:
-        """Some rows of a block, ascending, as floats; good until the next call."""
-        count, first, last = len(places), int(places[0]), int(places[-1])
-        if last - first + 1 == count:
-            rows = block[first : last + 1]
+    def floats_of(self, blocks: list[Rows], places: Places) -> Floats:
+        """Up to `_STEP_ROWS` rows, ascending, as floats; good until the next call."""
+        count, lowest, highest = len(places), int(places[0]), int(places[-1])
+        block, first = divmod(lowest, BLOCK_ROWS)
+        if highest - lowest + 1 == count and first + count <= BLOCK_ROWS:
+            rows = blocks[block][first : first + count]
         else:
-            rows = np.take(block, places, axis=0, out=self._whole[:count], mode="clip")
+            rows = self._gathered(blocks, places)
         np.copyto(self._floats[:count], rows)
         return self._floats[:count]
+
+    def _gathered(self, blocks: list[Rows], places: Places) -> Rows:
+        touched = range(int(places[0]) // BLOCK_ROWS, int(places[-1]) // BLOCK_ROWS + 1)
+        ends = np.searchsorted(places, [(block + 1) * BLOCK_ROWS for block in touched]).tolist()
+        for block, start, end in zip(touched, [0, *ends[:-1]], ends, strict=True):
+            inside = places[start:end] - block * BLOCK_ROWS
+            np.take(blocks[block], inside, axis=0, out=self._whole[start:end], mode="clip")
+        return self._whole[: len(places)]
 
 
 _scratch = _Scratch()
