@@ -79,9 +79,7 @@ class Search:
         scores = ranking.rank(found)
         if lift is not None:
             first = ranking.best(scores, max(limit, LIFTED))
-            scores[first] = lift(
-                [self._table.id_of(number) for number in found.documents[first].tolist()], scores[first]
-            )
+            scores[first] = lift(self._table.ids_of(found.documents[first]), scores[first])
         best = ranking.best(scores, limit)
         best = best[self._table.order_by_score(found.documents[best], scores[best])[:limit]]
         return self._explained(found, best, scores[best])
