@@ -20,5 +20,5 @@ def test_the_example_runs(tmp_path, monkeypatch, capsys):
     assert "The café by the canal is called Zwirn. (words: " in first
     assert nothing == "[]"
     assert (
-        "From earlier:\n[3 April 2026]\nMia: The café by the canal is called Zwirn.\nMia: They bake on Sundays" in told
+        "From earlier:\n[2026-04-03]\nMia: The café by the canal is called Zwirn.\nMia: They bake on Sundays" in told
     )

@@ -45,9 +45,9 @@ def test_a_context_holds_live_turns_facts_and_memories_each_with_its_source(memo
     assert parts.count("memory") > 5
     assert all(len(item.id) == 32 for item in context.items)
     text = context.as_text()
-    assert "- Nell sings alto in the choir (since 8 May 2026)" in text
+    assert "- Nell sings alto in the choir (since 2026-05-08)" in text
     assert "Kasimir: Gladly. Which pieces?" in text
-    assert "[26 May 2026]\nNell: Choir practice number 18, we sang Fauré." in text
+    assert "[2026-05-26]\nNell: Choir practice number 18, we sang Fauré." in text
     assert context.tokens == estimate_tokens(text)
 
 
@@ -101,10 +101,10 @@ def test_memories_of_one_day_stand_below_it_wherever_they_were_lived():
             vault.memory.record("nell", f"Choir {number}.", conversation=f"c{number}", speaker="Nell", at=at)
         assert vault.memory.context("nell", "choir").as_text().splitlines() == [
             "From earlier:",
-            "[8 May 2026]",
+            "[2026-05-08]",
             "Nell: Choir 0.",
             "Nell: Choir 2.",
-            "[9 May 2026]",
+            "[2026-05-09]",
             "Nell: Choir 1.",
         ]
 

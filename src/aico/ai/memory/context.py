@@ -158,7 +158,8 @@ def _in_order(item: ContextItem) -> tuple[date, datetime, int]:
 
 
 def _day(at: datetime) -> str:
-    return f"{at.day} {at:%B %Y}"
+    """As ISO 8601 has it: no language's, never mistaken for another day, and one word."""
+    return at.date().isoformat()
 
 
 def _as_text(items: Sequence[ContextItem]) -> str:
