@@ -10,6 +10,7 @@ from aico.ai.memory.index.documents import EVERYTHING, DocumentTable, Filter, Sc
 from aico.ai.memory.index.postings import Floats, Ints, Mask, Scorer
 from aico.ai.memory.index.query import Query, QueryReader
 from aico.ai.memory.index.vectors import Meaning, VectorTable
+from aico.ai.memory.index.when import Window
 from aico.ai.memory.weights import FITTED
 
 CANDIDATES = 100
@@ -49,6 +50,8 @@ class Question:
     meaning: Meaning | None = field(repr=False)
     episode_of: int | None = None
     """The row of `Filter.episode_of`, None where it is not there."""
+    when: Window | None = None
+    """The time it names."""
 
 
 class Search:
@@ -59,6 +62,7 @@ class Search:
     ) -> None:
         self._table, self._state, self._vectors = table, state, vectors
         self._asked, self._speakers, self._meaning = question.asked, question.speakers, question.meaning
+        self._when = question.when
         self._filter = None if where == EVERYTHING and state.everything else _mask(table, state, question, where)
         self._found = [state.scorer.weigh(word.terms) for word in self._asked.words[:_WORDS_WEIGHED]]
         self._chance = 0.0 if self._meaning is None else vectors.chance(self._meaning)
@@ -103,6 +107,7 @@ class Search:
             from_user=column("from_user")[pool],
             lengths=column("length")[pool],
             at_us=column("at")[pool],
+            in_time=None if self._when is None else self._when.shares(column("at")[pool]),
         )
 
     def _explained(self, found: Candidates, place: int, score: float) -> Scored:
@@ -116,6 +121,7 @@ class Search:
             neighbours=self._lenders(found.around[:, place], found.near_by_word[:, :, place] * found.lending[:, place]),
             same_speaker=bool(found.about[place]),
             meaning=0.0 if found.likeness is None else float(ranking.meaning_shares(found.likeness[place])),
+            when=str(self._when) if found.in_time is not None and found.in_time[place] == 1 else "",
         )
 
     def _word_scores(self) -> Floats:
