@@ -19,6 +19,4 @@ def test_the_example_runs(tmp_path, monkeypatch, capsys):
     first, *_, nothing, told = re.split(r"\n(?=\[\]\n)|(?<=\[\])\n", capsys.readouterr().out)
     assert "The café by the canal is called Zwirn. (words: " in first
     assert nothing == "[]"
-    assert (
-        "From earlier:\n[2026-04-03]\nMia: The café by the canal is called Zwirn.\nMia: They bake on Sundays" in told
-    )
+    assert "From earlier:\n[2026-04-03]\nMia: The café by the canal is called Zwirn.\nMia: They bake on Sundays" in told

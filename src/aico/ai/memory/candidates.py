@@ -51,6 +51,8 @@ class Candidates:
     """In words."""
     at_us: npt.NDArray[np.integer[Any]]
     """When it was said; of a fact, since when it holds."""
+    in_time: Floats | None = None
+    """How well that fits the time the question names, 0 to 1; None where it names none."""
 
     def __len__(self) -> int:
         return len(self.documents)

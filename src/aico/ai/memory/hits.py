@@ -75,6 +75,8 @@ def _why(scored: Scored, said_by: str | None, liking: Liking | None) -> str:
     reasons += [f"beside a message with: {', '.join(words)}" for _, words in scored.neighbours if words]
     if scored.same_speaker and said_by is not None:
         reasons.append(f"said by {said_by}")
+    if scored.when:
+        reasons.append(f"from the time asked about: {scored.when}")
     if liking is not None:
         reasons += liking.reasons
     return "; ".join(reasons) or "in the same episode as other hits"

@@ -244,7 +244,8 @@ class MemoryManager:
         `episode_gap_s`. `since` and `until` bound when it was said (until is excluded). Facts are those believed now;
         `as_of` asks for what was said and believed at that instant instead. `score_min` leaves out what is less likely
         to be meant than that, from 0 to 1: .01 leaves nothing of most questions that nothing answers. Raises InvalidInput,
-        NotFound for what is no id.
+        NotFound for what is no id. A time that the query names ("yesterday") is told by `as_of`, or else by the clock, and
+        lifts what is of that time.
 
         >>> [hit.text for hit in vault.memory.recall("mia", "Lisbon", kinds=("message",))]
         ['I moved to Lisbon in May.']
@@ -259,7 +260,9 @@ class MemoryManager:
         if user_id is None:
             return []
         began = perf_counter()
-        hits = self._semantic.search(user_id, query, limit=self._second_look.wanted(limit), where=where)
+        asked_at_us = self._clock.now_us() if where.as_of_us is None else where.as_of_us
+        wanted = self._second_look.wanted(limit)
+        hits = self._semantic.search(user_id, query, limit=wanted, where=where, asked_at_us=asked_at_us)
         hits = self._second_look.best(query, hits, limit=limit)
         self._recall_log.note(user_id, query, hits, took_s=perf_counter() - began)
         self._embeddings.wake_if_changed()

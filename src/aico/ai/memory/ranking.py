@@ -26,7 +26,7 @@ def rank(found: Candidates, weights: Weights = FITTED) -> Floats:
 
 
 def shares_of_the_best(found: Candidates, weights: Weights = FITTED) -> Floats:
-    """The share of the best possible match that each candidate is (steps 2 to 6)."""
+    """The share of the best possible match that each candidate is (steps 2 to 6; when is meant: docs/decisions/0050)."""
     total = np.zeros(len(found), np.float32)
     for word, idf in enumerate(found.idf.tolist()):
         lent = (found.near_by_word[word] * found.lending).sum(axis=0)
@@ -39,11 +39,15 @@ def shares_of_the_best(found: Candidates, weights: Weights = FITTED) -> Floats:
     total *= turn_factors(
         lengths=found.lengths, asks=found.asks, about=found.about, is_fact=found.is_fact, weights=weights
     )
+    in_time = found.in_time is not None and bool(found.in_time.any())
+    if found.in_time is not None and in_time:
+        total *= 1 + np.float32(weights.in_time) * found.in_time
     return total / np.float32(
         best_possible(
             words=bool(len(found.idf)),
             meaning=found.likeness is not None,
             about_someone=bool(found.about.any()),
+            in_time=in_time,
             weights=weights,
         )
     )
@@ -168,7 +172,9 @@ def turn_factors(*, lengths: Ints, asks: Mask, about: Mask, is_fact: Mask, weigh
     return telling
 
 
-def best_possible(*, words: bool, meaning: bool, about_someone: bool, weights: Weights = FITTED) -> float:
+def best_possible(
+    *, words: bool, meaning: bool, about_someone: bool, in_time: bool = False, weights: Weights = FITTED
+) -> float:
     """A bound no total reaches: every word in the message and all around it, in an episode full of such messages, and
     each of them saying what the question means.
 
@@ -177,4 +183,5 @@ def best_possible(*, words: bool, meaning: bool, about_someone: bool, weights: W
     lent = 2 * (weights.nearest_lends + weights.next_lends)
     words_and_episode = 1 + weights.episode * (_SATURATION + 1) if words else 0.0
     meant = weights.meaning * (1 + weights.meaning_lent * lent) if meaning else 0.0
-    return (words_and_episode + meant) * (1 + weights.length) * (1 + weights.speaker if about_someone else 1)
+    who_and_when = (1 + weights.speaker if about_someone else 1) * (1 + weights.in_time if in_time else 1)
+    return (words_and_episode + meant) * (1 + weights.length) * who_and_when

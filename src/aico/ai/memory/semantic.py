@@ -38,12 +38,19 @@ class SemanticMemoryStore:
         self._importance = importance
 
     def search(
-        self, user_id: bytes, query: str, *, limit: int, where: Filter, meaning: Meaning | None = None
+        self,
+        user_id: bytes,
+        query: str,
+        *,
+        limit: int,
+        where: Filter,
+        meaning: Meaning | None = None,
+        asked_at_us: int | None = None,
     ) -> list[Hit]:
         """The best hits, best first. Reads their texts from the truth, and only rows that belong to this user.
 
         The chosen model is asked what the query means, unless `meaning` is given. Where it cannot be used, words alone
-        answer, and `Embeddings.problem` tells why.
+        answer, and `Embeddings.problem` tells why. What time the question names is told by when it was asked.
         """
         index = self.indexes.current(user_id)
         if meaning is None and index.vector_count:
@@ -55,7 +62,7 @@ class SemanticMemoryStore:
             factors = np.array([liked[id_].factor if id_ in liked else 1 for id_ in ids], np.float32)
             return lifted(scores, factors) if liked else scores
 
-        scored = index.search(query, limit=limit, where=where, meaning=meaning, lift=lift)
+        scored = index.search(query, limit=limit, where=where, meaning=meaning, asked_at_us=asked_at_us, lift=lift)
         messages = self._conversations.moments(user_id, _ids_of(scored, "message"))
         facts = self._facts.facts(user_id, _ids_of(scored, "fact"))
         hits = []

@@ -27,6 +27,8 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Words from which a turn counts as long."""
     question: float
     """How much less a turn counts that asks: the memory is in the reply (step 6)."""
+    in_time: float
+    """How much more a turn counts that is of the time the question names (docs/decisions/0050)."""
     like_from: float
     """From here on a text is taken to mean something like the question, and is found without a word in common.
 

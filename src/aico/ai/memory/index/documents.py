@@ -84,6 +84,8 @@ class Scored:
     """It was said by whom the question is about."""
     meaning: float = 0.0
     """How much it means what the question means: 0 no more than any text, 1 the same."""
+    when: str = ""
+    """The time the question names, where this is of that time."""
 
 
 class DocumentTable:

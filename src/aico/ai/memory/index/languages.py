@@ -8,7 +8,7 @@ word dropped from it ("work", "world") loses the memory.
 import tomllib
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -42,6 +42,15 @@ class Language:
     """Every form of every month's name, to 1..12."""
     ordinals: frozenset[str]
     """What may follow a day's number: 8th, 1er."""
+    time_phrases: tuple[str, ...] = ()
+    """Regular expressions for times a question may name (`index.when`), over {number}, {day}, {weekday}, {month}, {year};
+    a group in one is what names the time."""
+    season_phrase: str = ""
+    """One for seasons; its groups: season, last, year."""
+    numbers: Mapping[str, int] = field(default_factory=dict)
+    weekdays: frozenset[str] = frozenset()
+    seasons: Mapping[str, int] = field(default_factory=dict)
+    """Spring 0 to winter 3."""
 
 
 NO_LANGUAGE = Language("", "", None, frozenset(), frozenset(), frozenset(), {}, frozenset())
@@ -56,6 +65,8 @@ def language(code: str) -> Language:
     with (_FOLDER / f"{code}.toml").open("rb") as file:
         entry = tomllib.load(file)
     months = enumerate(entry.get("months", []), start=1)
+    when = entry.get("when", {})
+    numbers = (pair.split(":") for pair in when.get("numbers", "").split())
     return Language(
         code=code,
         script=entry["script"],
@@ -65,6 +76,11 @@ def language(code: str) -> Language:
         second_person=_word_set(entry["second_person"]),
         months={form: number for number, forms in months for form in _word_set(forms)},
         ordinals=_word_set(entry.get("ordinals", "")),
+        time_phrases=tuple(when.get("phrases", ())),
+        season_phrase=when.get("season", ""),
+        numbers={word: int(number) for word, number in numbers},
+        weekdays=_word_set(when.get("weekdays", "")),
+        seasons={form: number for number, forms in enumerate(when.get("seasons", [])) for form in _word_set(forms)},
     )
 
 

@@ -39,6 +39,8 @@ class Query:
     """False when it has function words only, which are then looked for after all."""
     first_person: bool
     """It speaks of the person who asks, and not of the companion that is asked."""
+    language: str = ""
+    """The code of the one it was read in."""
 
     def shown(self, found: Collection[int]) -> tuple[str, ...]:
         """The words at the indices `found` as the question wrote them; overlapping pieces are joined."""
@@ -83,6 +85,7 @@ class QueryReader:
             content=bool(content),
             first_person=_holds_any(asked_in.first_person, folded, asked_in)
             and not _holds_any(asked_in.second_person, folded, asked_in),
+            language=asked_in.code,
         )
 
     def terms_of(self, text: str) -> set[str]:

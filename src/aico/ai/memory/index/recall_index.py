@@ -7,6 +7,7 @@ holds, not on how they came: adding in another order, editing and removing lead 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -21,11 +22,13 @@ from aico.ai.memory.index.languages import language
 from aico.ai.memory.index.parts import inside
 from aico.ai.memory.index.postings import InvertedIndex, Scorer
 from aico.ai.memory.index.query import Query, QueryReader
+from aico.ai.memory.index.scripts import fold_case, normalise
 from aico.ai.memory.index.search import CANDIDATES, IndexState, Lift, Question, Search
 from aico.ai.memory.index.sharing import SharedLock
 from aico.ai.memory.index.snapshot import Frozen, Head, Source, read_parts, vectors_of
 from aico.ai.memory.index.uncertain import UncertainWords
 from aico.ai.memory.index.vectors import Meaning, VectorTable, fixed_point
+from aico.ai.memory.index.when import window_meant
 from aico.errors import IndexOutOfStep
 
 _MANY = 500
@@ -180,16 +183,18 @@ class RecallIndex:
         limit: int = 10,
         where: Filter = EVERYTHING,
         meaning: Meaning | None = None,
+        asked_at_us: int | None = None,
         lift: Lift | None = None,
     ) -> list[Scored]:
         """The documents that answer best, best first, by their words and, where `meaning` is given, by their vectors.
 
-        `lift` may change the scores of the best.
+        Where `asked_at_us` is given, a time that the question names, as "yesterday", lifts what is of that time; `lift` may
+        change the scores of the best.
 
         None when no word of the question is found and nothing is like it (`Weights.like_from`).
         """
         with self._ready() as state:
-            found = self._search(state, query, where, meaning)
+            found = self._search(state, query, where, meaning, asked_at_us)
             return found.hits(limit, lift) if limit > 0 else []
 
     def candidates(
@@ -200,7 +205,9 @@ class RecallIndex:
             found = self._search(state, query, where, meaning).candidates(CANDIDATES)
             return found, self._table.ids_of(found.documents)
 
-    def _search(self, state: IndexState, query: str, where: Filter, meaning: Meaning | None) -> Search:
+    def _search(
+        self, state: IndexState, query: str, where: Filter, meaning: Meaning | None, asked_at_us: int | None = None
+    ) -> Search:
         with self._reading:
             asked = state.reader.read(query)
             question = Question(
@@ -209,6 +216,9 @@ class RecallIndex:
                 meaning if len(self._vectors) else None,
                 None if where.episode_of is None else self._numbers.find(where.episode_of),
             )
+        if asked_at_us is not None:
+            when = window_meant(fold_case(normalise(query)), asked.language, asked_at_us)
+            question = replace(question, when=when)
         return Search(self._table, state, self._vectors, question, where)
 
     def containing_all(self, text: str, where: Filter = EVERYTHING) -> list[bytes]:

@@ -11,6 +11,7 @@ from aico.ai.memory.index.documents import EVERYTHING, FACT, MESSAGE, DocumentTa
 from aico.ai.memory.index.postings import Floats, Ints, Mask, Places, Scorer
 from aico.ai.memory.index.query import Query, QueryReader
 from aico.ai.memory.index.vectors import Meaning, VectorTable
+from aico.ai.memory.index.when import Window
 from aico.ai.memory.weights import FITTED
 
 CANDIDATES = 100
@@ -56,6 +57,8 @@ class Question:
     meaning: Meaning | None = field(repr=False)
     episode_of: int | None = None
     """The row of `Filter.episode_of`, None where it is not there."""
+    when: Window | None = None
+    """The time it names."""
 
 
 class Search:
@@ -66,6 +69,7 @@ class Search:
     ) -> None:
         self._table, self._state, self._vectors = table, state, vectors
         self._asked, self._speakers, self._meaning = question.asked, question.speakers, question.meaning
+        self._when = question.when
         self._filter = None if where == EVERYTHING and state.everything else _mask(table, state, question, where)
         self._found = [state.scorer.weigh(word.terms) for word in self._asked.words[:_WORDS_WEIGHED]]
         self._seen: dict[frozenset[int], tuple[str, ...]] = {}
@@ -114,6 +118,7 @@ class Search:
             from_user=column("from_user")[places],
             lengths=column("length")[places],
             at_us=column("at")[places],
+            in_time=None if self._when is None else self._when.shares(column("at")[places]),
         )
 
     def _explained(self, found: Candidates, best: Ints, scores: Floats) -> list[Scored]:
@@ -125,6 +130,7 @@ class Search:
         rows, are_facts = self._table.column("row")[numbers].tolist(), found.is_fact[best].tolist()
         words, neighbours = found.by_word[:, best].T.tolist(), self._lenders(found.around[:, best], lent)
         about, values = found.about[best].tolist(), scores.tolist()
+        in_time = [False] * len(best) if found.in_time is None else (found.in_time[best] == 1).tolist()
         return [
             Scored(
                 id=id_,
@@ -135,6 +141,7 @@ class Search:
                 neighbours=neighbours[place],
                 same_speaker=about[place],
                 meaning=share,
+                when=str(self._when) if in_time[place] else "",
             )
             for place, (id_, share) in enumerate(zip(self._table.ids_of(numbers), shares.tolist(), strict=True))
         ]

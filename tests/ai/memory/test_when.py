@@ -1,0 +1,86 @@
+"""When is meant: phrases of five languages, and what they do to a recall."""
+
+from datetime import UTC, datetime
+from importlib.util import find_spec
+
+import pytest
+
+import aico
+from aico.ai.memory.index.when import window_meant
+from aico.clock import to_us
+from aico.testing import cheap_settings
+
+NOW = datetime(2024, 6, 12, 10, tzinfo=UTC)  # a Wednesday
+needs_dates = pytest.mark.skipif(find_spec("dateparser") is None, reason="needs the extra aico[dates]")
+SEASONS = [
+    ("en", "what did we talk about last spring?", "March–May 2024"),
+    ("en", "last winter", "December 2023–February 2024"),
+    ("en", "the summer of 2022", "June–August 2022"),
+    ("de", "was war letzten sommer?", "June–August 2023"),
+    ("fr", "où étais-je l'été dernier ?", "June–August 2023"),
+    ("es", "el verano pasado", "June–August 2023"),
+    ("zh", "去年夏天我们聊了什么", "June–August 2023"),
+]
+PHRASES = [
+    ("en", "what did i say in may 2023?", "May 2023"),
+    ("en", "what did i say yesterday?", "11 June 2024"),
+    ("en", "two weeks ago", "27 May–2 June 2024"),
+    ("en", "on 2023-05-08", "8 May 2023"),
+    ("en", "in may", "May 2024"),
+    ("en", "in july", "July 2023"),
+    ("en", "what happened in 2023?", "2023"),
+    ("de", "gestern", "11 June 2024"),
+    ("de", "im mai 2023", "May 2023"),
+    ("de", "vor zwei wochen", "27 May–2 June 2024"),
+    ("fr", "la semaine dernière", "3–9 June 2024"),
+    ("fr", "il y a trois jours", "9 June 2024"),
+    ("es", "en mayo de 2023", "May 2023"),
+    ("es", "hace dos semanas", "27 May–2 June 2024"),
+    ("zh", "上个月", "May 2024"),
+    ("zh", "三天前", "9 June 2024"),
+    ("zh", "2023年5月", "May 2023"),
+]
+NONE = [
+    ("en", "when did i move?"),
+    ("en", "what did may say about the march?"),
+    ("en", "who won 2023 points?"),
+    ("en", "flat 12"),
+    ("de", "was steht hier?"),
+    ("fr", "quand ai-je déménagé ?"),
+    ("zh", "我什么时候搬家"),
+    ("", "yesterday"),
+]
+
+
+@pytest.mark.parametrize(("code", "text", "window"), SEASONS)
+def test_a_season_is_a_window(code: str, text: str, window: str) -> None:
+    assert str(window_meant(text, code, to_us(NOW))) == window
+
+
+@needs_dates
+@pytest.mark.parametrize(("code", "text", "window"), PHRASES)
+def test_a_phrase_is_a_window_each_time(code: str, text: str, window: str) -> None:
+    assert {str(window_meant(text, code, to_us(NOW))) for _ in range(3)} == {window}
+
+
+@pytest.mark.parametrize(("code", "text"), NONE)
+def test_no_time_is_named(code: str, text: str) -> None:
+    assert window_meant(text, code, to_us(NOW)) is None
+
+
+@pytest.mark.parametrize("text", ["last winter", "12 years ago", "yesterday"])
+def test_the_first_year_of_all_is_no_trouble(text: str) -> None:
+    window_meant(text, "en", to_us(datetime(1, 1, 1, tzinfo=UTC)))
+
+
+def test_recall_prefers_what_is_of_the_time_asked_about(tmp_path) -> None:
+    with aico.open(tmp_path / "vault", passphrase="spring comes", settings=cheap_settings()) as vault:
+        for month in (9, 4, 12):
+            at = datetime(2023 if month != 4 else 2024, month, 10, tzinfo=UTC)
+            vault.memory.record("mia", "I walked along the river with my sister.", conversation=f"c{month}", at=at)
+        asked = vault.memory.recall("mia", "Where did I walk last spring with my sister?", as_of=NOW)
+        assert asked[0].at.month == 4
+        assert "from the time asked about: March–May 2024" in asked[0].why
+        assert not any("time asked about" in hit.why for hit in asked[1:])
+        plain = vault.memory.recall("mia", "Where did I walk with my sister?", as_of=NOW)
+        assert not any("time asked about" in hit.why for hit in plain)
