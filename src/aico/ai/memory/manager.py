@@ -13,6 +13,7 @@ from aico.ai.memory.erasure import Eraser, Wish
 from aico.ai.memory.hits import Hit
 from aico.ai.memory.importance import HELPFUL, RATING
 from aico.ai.memory.index import Filter
+from aico.ai.memory.index.when import DAY_US
 from aico.ai.memory.recall_log import RecallLog
 from aico.ai.memory.receipts import Receipt, Receipts
 from aico.ai.memory.second_look import SecondLook
@@ -316,7 +317,8 @@ class MemoryManager:
             return Assembled(encode(context), [bytes.fromhex(item.id) for item in context.items], ttl_s)
 
         models = self._embeddings.model or "", self._second_look.model or ""
-        place = (user_id, live, query, token_budget, *models, __version__)
+        today = self._clock.now_us() // DAY_US  # "yesterday" is another day tomorrow
+        place = (user_id, live, query, token_budget, today, *models, __version__)
         kept = self._working.context(place, anew)
         return made[0] if made or kept is None else decode(kept.value)
 
