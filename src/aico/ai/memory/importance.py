@@ -16,9 +16,9 @@ RATING, HELPFUL = "rating", "helpful"
 is sensitive does not count: the order of hits would tell of it on this device alone."""
 
 _RATED = (
-    "SELECT subject_id AS id, value, max(at) FROM feedback_events WHERE subject_id IN ({ids}) AND +user_id = ? "
-    f"AND kind = '{RATING}' AND category = '{HELPFUL}' AND value IS NOT NULL GROUP BY subject_id"
-)  # SQLite takes the other columns of the row with the maximum
+    "SELECT subject_id AS id, value FROM feedback_events WHERE subject_id IN ({ids}) AND +user_id = ? "
+    f"AND kind = '{RATING}' AND category = '{HELPFUL}' AND value IS NOT NULL ORDER BY at, row_id"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,9 @@ class Importance:
 
     def of(self, user_id: bytes, ids: Sequence[bytes]) -> Mapping[bytes, Liking]:
         """Those of the memories that the person thinks anything of."""
-        ratings = {row["id"]: row["value"] for row in rows_by_id(self._connection, _RATED, ids, user_id)}
+        ratings = {
+            row["id"]: row["value"] for row in rows_by_id(self._connection, _RATED, ids, user_id)
+        }  # the last stays
         favourites = {id_ for id_, marks in self._marks.of(user_id, ids).items() if marks.favourite}
         return {
             id_: Liking(id_ in favourites, ratings.get(id_, 0.0)) for id_ in ids if id_ in favourites or id_ in ratings
