@@ -1,6 +1,7 @@
 """When is meant: phrases of five languages, and what they do to a recall."""
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from importlib.util import find_spec
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 import aico
 from aico.ai.memory.index.when import window_meant
 from aico.clock import to_us
-from aico.testing import cheap_settings
+from aico.testing import FixedClock, cheap_settings
 
 NOW = datetime(2024, 6, 12, 10, tzinfo=UTC)  # a Wednesday
 needs_dates = pytest.mark.skipif(find_spec("dateparser") is None, reason="needs the extra aico[dates]")
@@ -70,7 +71,8 @@ def test_no_time_is_named(code: str, text: str) -> None:
 
 @pytest.mark.parametrize("text", ["last winter", "12 years ago", "yesterday"])
 def test_the_first_year_of_all_is_no_trouble(text: str) -> None:
-    window_meant(text, "en", to_us(datetime(1, 1, 1, tzinfo=UTC)))
+    window = window_meant(text, "en", to_us(datetime(1, 1, 1, tzinfo=UTC)))
+    assert window is None or window.since_us < window.until_us
 
 
 def test_recall_prefers_what_is_of_the_time_asked_about(tmp_path) -> None:
@@ -84,3 +86,22 @@ def test_recall_prefers_what_is_of_the_time_asked_about(tmp_path) -> None:
         assert not any("time asked about" in hit.why for hit in asked[1:])
         plain = vault.memory.recall("mia", "Where did I walk with my sister?", as_of=NOW)
         assert not any("time asked about" in hit.why for hit in plain)
+
+
+@needs_dates
+def test_a_kept_context_of_yesterday_is_not_shown_today(tmp_path) -> None:
+    clock = FixedClock(NOW)
+    with aico.open(
+        tmp_path / "vault", passphrase="days pass", settings=replace(cheap_settings(), clock=clock)
+    ) as vault:
+        days = [NOW - timedelta(days=1), NOW]
+        for at in days:
+            vault.memory.record("mia", "I walked along the river.", conversation=at.isoformat(), speaker="Mia", at=at)
+
+        def day_shown() -> date:
+            [item] = vault.memory.context("mia", "Where did I walk yesterday?", token_budget=24).items
+            return item.at.date()
+
+        assert day_shown() == days[0].date()
+        clock.move(timedelta(hours=20))
+        assert day_shown() == days[1].date()
