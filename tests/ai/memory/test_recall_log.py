@@ -33,3 +33,18 @@ def test_what_waits_to_be_written_is_not_once_something_was_forgotten_by_another
         assert questions(vault) == []
         vault.memory.recall("mia", "who mends bicycles?")
         assert questions(vault) == ["who mends bicycles?"]
+
+
+def test_a_question_is_not_written_when_it_was_forgotten_about_in_the_middle_of_its_recall(tmp_path):
+    with opened(tmp_path / "vault") as vault, opened(tmp_path / "vault") as other:
+        vault.memory.record("mia", "I will ask Ottilie for the parrot.", conversation="c")
+        search = vault.memory._semantic.search
+
+        def slow_search(*given, **named):
+            hits = search(*given, **named)
+            other.memory.forget("mia", about="parrot")
+            return hits
+
+        vault.memory._semantic.search = slow_search
+        vault.memory.recall("mia", "Ottilie parrot allergy", kinds=("fact",))
+        assert questions(vault) == []

@@ -260,12 +260,12 @@ class MemoryManager:
         _check_score(score_min)
         if user_id is None:
             return []
-        began = perf_counter()
+        began, change = perf_counter(), self._recall_log.position()
         asked_at_us = self._clock.now_us() if where.as_of_us is None else where.as_of_us
         wanted = self._second_look.wanted(limit)
         hits = self._semantic.search(user_id, query, limit=wanted, where=where, asked_at_us=asked_at_us)
         hits = self._second_look.best(query, hits, limit=limit)
-        self._recall_log.note(user_id, query, hits, took_s=perf_counter() - began)
+        self._recall_log.note(user_id, query, hits, took_s=perf_counter() - began, since=change)
         self._embeddings.wake_if_changed()
         return hits if score_min is None else [hit for hit in hits if hit.score >= score_min]
 

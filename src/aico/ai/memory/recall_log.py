@@ -32,20 +32,20 @@ class RecallLog:
     def __init__(self, logs: LogRepository, *, feed: ChangeFeed, clock: Clock, enabled: bool) -> None:
         self._logs, self._feed, self._clock, self._enabled = logs, feed, clock, enabled
         self._waiting: list[_Asked] = []
-        self._since = 0  # the newest change when the first of them was asked
         self._lock, self._timer = threading.Lock(), None  # type: tuple[threading.Lock, threading.Timer | None]
 
-    def note(self, user_id: bytes, question: str, hits: Sequence[Hit], *, took_s: float) -> None:
-        """Keep one recall. Never waits for the store and never raises."""
+    def position(self) -> int:
+        """The newest change: to be asked for before a recall, and given to `note` after it. Costs microseconds."""
+        return self._feed.newest() if self._enabled else 0
+
+    def note(self, user_id: bytes, question: str, hits: Sequence[Hit], *, took_s: float, since: int) -> None:
+        """Keep one recall, asked when `since` was the newest change. Never waits for the store and never raises."""
         if not self._enabled:
             return
         best = hits[0].score if hits else 0.0
         told = {"took_ms": round(took_s * 1000, 3), "hits": len(hits), "best_score": round(best, 4)}
-        asked = _Asked(self._clock.now_us(), user_id, told, question if best < WEAK else None)
-        newest = self._feed.newest() if not self._waiting else 0  # 0 where they are written at this moment: unquoted
+        asked = _Asked(self._clock.now_us(), user_id, told, question if best < WEAK else None, since)
         with self._lock:
-            if not self._waiting:
-                self._since = newest
             self._waiting.append(asked)
             full = len(self._waiting) >= GATHER
             if self._timer is None and not full:
@@ -58,20 +58,20 @@ class RecallLog:
     def flush(self) -> None:
         """Write what waits. Where the store cannot be written the lines are lost: they are figures, not memories."""
         with self._lock:
-            waiting, self._waiting, since = self._waiting, [], self._since
+            waiting, self._waiting = self._waiting, []
             timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
         if not waiting:
             return
         try:
-            self._logs.insert_lines(self._lines(waiting, since))
+            self._logs.insert_lines(self._lines(waiting))
         except AicoError:
             return
 
-    def _lines(self, waiting: Sequence["_Asked"], since: int) -> Iterator[LogLine]:
+    def _lines(self, waiting: Sequence["_Asked"]) -> Iterator[LogLine]:
         """Drawn within the transaction that writes them: nobody forgets between the look and the last of them."""
-        quoted = not self._feed.takes_away(after=since)
+        quoted = not self._feed.takes_away(after=min(asked.since for asked in waiting))
         for asked in waiting:
             yield asked.line(quoted=quoted)
 
@@ -81,6 +81,7 @@ class _Asked(NamedTuple):
     user_id: bytes
     told: dict[str, float]
     question: str | None
+    since: int
 
     def line(self, *, quoted: bool) -> LogLine:
         quote = {"question": self.question} if quoted and self.question is not None else {}
