@@ -218,6 +218,7 @@ def waits_and_is_interrupted(path: str, holder: Child) -> None:
 def test_a_checkpoint_that_found_no_turn_comes_again(path, monkeypatch):
     """A background checkpoint may wait in vain; the log must not grow for ever after that."""
     monkeypatch.setattr(checkpoints, "DUE_PAGES", 5)
+    monkeypatch.setattr(checkpoints, "LOOK_EVERY_PAGES", 2)
     monkeypatch.setattr(checkpoints, "OVERDUE_PAGES", 10)
     lock = os.open(f"{path}-turn", os.O_RDWR)
     with sealed(path, busy_wait_s=0.2) as connection:

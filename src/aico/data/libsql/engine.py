@@ -76,6 +76,10 @@ class EngineConnection(Protocol):
         """Move what can be moved of the log into the database; with `restart`, so that it begins anew."""
         ...
 
+    def log_backlog(self) -> int:
+        """Pages of the log that no checkpoint, of any process, has copied yet; 0 where that cannot be told."""
+        ...
+
     def after_commits(self, tell: Callable[[int], object]) -> None:
         """Call `tell` with the pages of the log after each commit, where the engine leaves checkpoints to us."""
         ...

@@ -136,6 +136,9 @@ class NativeConnection:
     def checkpoint(self, *, restart: bool) -> None:
         self.command(f"PRAGMA wal_checkpoint({'RESTART' if restart else 'PASSIVE'})")
 
+    def log_backlog(self) -> int:
+        return 0
+
     def after_commits(self, tell: Callable[[int], object]) -> None:
         """Never: there is no hook. The engine's own checkpoint, every 1,000 pages inside a commit, does it."""
 

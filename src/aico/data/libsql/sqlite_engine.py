@@ -85,6 +85,13 @@ class SqliteConnection(apsw.Connection):
     def checkpoint(self, *, restart: bool) -> None:
         self.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART if restart else apsw.SQLITE_CHECKPOINT_PASSIVE)
 
+    def log_backlog(self) -> int:
+        try:
+            pages, copied = self.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+        except apsw.Error:
+            return 0
+        return pages - copied
+
     def after_commits(self, tell: Callable[[int], object]) -> None:
         def hook(_connection: apsw.Connection, _schema: str, log_pages: int) -> int:
             tell(log_pages)
