@@ -16,6 +16,7 @@ from aico.data.libsql.statements import Parameters, first_word, is_blank, severa
 from aico.data.libsql.turn import Turn
 
 _ROWS_STREAMED = 100
+_RESTART_WAIT_S = 0.05
 
 
 class SqliteConnection(apsw.Connection):
@@ -63,7 +64,7 @@ class SqliteConnection(apsw.Connection):
     command = apsw.Connection.execute
 
     def schema_version(self) -> int:
-        return int(self.pragma("schema_version"))
+        return int(self.execute("PRAGMA schema_version").get)  # whose statement is kept, unlike that of `pragma`
 
     def only_read(self) -> None:
         self.pragma("query_only", True)
@@ -73,17 +74,20 @@ class SqliteConnection(apsw.Connection):
         yield self
 
     def truncate_log(self, *, wait_s: float) -> bool:
+        return self._checkpointed(apsw.SQLITE_CHECKPOINT_TRUNCATE, wait_s)
+
+    def checkpoint(self, *, restart: bool) -> None:
+        self._checkpointed(apsw.SQLITE_CHECKPOINT_RESTART if restart else apsw.SQLITE_CHECKPOINT_PASSIVE, _RESTART_WAIT_S)
+
+    def _checkpointed(self, mode: int, wait_s: float) -> bool:
         self.set_busy_timeout(int(wait_s * 1000))  # for readers: whoever waits here keeps others from writing
         try:
-            self.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            self.wal_checkpoint(mode=mode)
             return True
         except apsw.BusyError:  # at once where a checkpoint runs in the background: SQLite does not wait for it
             return False
         finally:
             self.set_busy_timeout(int(self.wait_s * 1000))
-
-    def checkpoint(self, *, restart: bool) -> None:
-        self.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART if restart else apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def log_backlog(self) -> int:
         try:
