@@ -270,7 +270,8 @@ class UserService:
         natural_ids, generation = self._vaults()[0], 0
         while True:
             user_id = natural_ids.user(name, generation)
-            if (found := self._connection.fetch_one("SELECT is_active FROM users WHERE id = ?", (user_id,))) is not None:
+            found = self._connection.fetch_one("SELECT is_active FROM users WHERE id = ?", (user_id,))
+            if found is not None:
                 return user_id, generation, bool(found[0])
             if not self._connection.fetch_one("SELECT 1 FROM erasures WHERE id = ?1 AND user_id = ?1", (user_id,)):
                 return user_id, generation, None

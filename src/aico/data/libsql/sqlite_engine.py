@@ -77,7 +77,8 @@ class SqliteConnection(apsw.Connection):
         return self._checkpointed(apsw.SQLITE_CHECKPOINT_TRUNCATE, wait_s)
 
     def checkpoint(self, *, restart: bool) -> None:
-        self._checkpointed(apsw.SQLITE_CHECKPOINT_RESTART if restart else apsw.SQLITE_CHECKPOINT_PASSIVE, _RESTART_WAIT_S)
+        mode = apsw.SQLITE_CHECKPOINT_RESTART if restart else apsw.SQLITE_CHECKPOINT_PASSIVE
+        self._checkpointed(mode, _RESTART_WAIT_S)
 
     def _checkpointed(self, mode: int, wait_s: float) -> bool:
         self.set_busy_timeout(int(wait_s * 1000))  # for readers: whoever waits here keeps others from writing
