@@ -198,16 +198,23 @@ class PageFile(_SealedFile):
         skip, sealed = (0 if number else SALT_BYTES), self._sealed
         sealed[:skip] = self._cipher.salt[:skip]
         self._cipher.seal_into(memoryview(data)[skip:-TRAILER_BYTES], _page_place(number), sealed[skip:])
-        if self._map is not None and not self._copied and self.log is not None:
-            self._map.reserve(self.log.frame_count())
+        if not self._copied:
+            self._begin_to_copy()
         super().xWrite(sealed, offset)  # page and tag in one write
         self._copied[number] = bytes(sealed[_NONCE])
 
-    def xFileControl(self, op: int, ptr: int) -> bool:
-        """A checkpoint tells when it begins and ends to copy: before others may read what it copied, they must know."""
-        if op == apsw.SQLITE_FCNTL_CKPT_START and self.log is not None:
-            self.log.highest_frame = 0
-        elif op == apsw.SQLITE_FCNTL_CKPT_DONE:
+    def _begin_to_copy(self) -> None:
+        """The first page of a checkpoint. Its end has to be told before others may read what it copied.
+
+        `xFileControl` is taken over for so long only: SQLite calls it half a dozen times in every transaction.
+        """
+        if self._map is not None and self.log is not None:
+            self._map.reserve(self.log.frame_count())
+            self.log.highest_frame = self.log.last_frame
+            vars(self)["xFileControl"] = self._control_while_copying
+
+    def _control_while_copying(self, op: int, ptr: int) -> bool:
+        if op == apsw.SQLITE_FCNTL_CKPT_DONE:
             self._tell_what_was_copied()
         return super().xFileControl(op, ptr)
 
@@ -222,6 +229,7 @@ class PageFile(_SealedFile):
         if self._map is not None and self._copied:
             self._map.add_pages(self._copied, self.log.highest_frame if self.log is not None else 0)
         self._copied.clear()
+        vars(self).pop("xFileControl", None)
 
     def _begin_database(self) -> None:
         salt = bytes([MAPPED | self._vfs.page_size.bit_length() - 1]) + secrets.token_bytes(SALT_BYTES - 1)
@@ -265,8 +273,8 @@ class WalFile(_SealedFile):
         database = name.removesuffix("-wal")
         self._cipher = vfs.cipher(salt_of(database))
         self._map = vfs.page_map(database, self._cipher.salt)
-        self.highest_frame = 0
-        """Of all that were read since it was set to 0: how much of the log a checkpoint has copied."""
+        self.last_frame = self.highest_frame = 0
+        """Of the pages that were read: the last, and the highest since a checkpoint began, which is how much it has copied."""
         self._page_size = self._cipher.page_size
         self._frame_size = FRAME_HEADER + self._page_size
         self._frame = memoryview(bytearray(self._frame_size))  # the last one opened; its reserved bytes stay zero
@@ -334,8 +342,9 @@ class WalFile(_SealedFile):
             raise apsw.IOError(f"unknown WAL read: {amount} bytes at {offset}")
         if frame is None or not self._is_current(frame):
             raise _tampered_frame(base, self._frame_size)
-        if whole_page and (number := (base - WAL_HEADER) // self._frame_size + 1) > self.highest_frame:
-            self.highest_frame = number
+        if whole_page:
+            self.last_frame = (base - WAL_HEADER) // self._frame_size + 1
+            self.highest_frame = max(self.highest_frame, self.last_frame)
         return self._page if whole_page else frame[start : start + amount]
 
     def xWrite(self, data: Any, offset: int) -> None:
@@ -553,6 +562,7 @@ def connect(
         # it what was acknowledged. Until the first page has been read, closing leaves the log alone.
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.set_busy_timeout(int(wait_s * 1000))  # before the first statement: opening waits as well
+        connection.setlk_timeout(0, 0)  # who writes waits for its turn; and a VFS would be told in every transaction
         # One plan for a statement, whatever is bound: a range would be compiled anew with every new bound.
         connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         for name, value in (

@@ -89,6 +89,7 @@ class SqliteConnection(apsw.Connection):
             return False
         finally:
             self.set_busy_timeout(int(self.wait_s * 1000))
+            self.setlk_timeout(0, 0)
 
     def log_backlog(self) -> int:
         try:
