@@ -1,7 +1,7 @@
 """What an engine must do, so that everything above it is the same for all: one protocol for a native connection, one for
 what opens and copies databases.
 
-`SqliteConnection` (sqlite_engine.py) and `NativeConnection` (native_connection.py) are the two kinds. What one of them
+`SqliteConnection` (sqlite_engine.py) and `NativeConnection` (native/connection.py) are the two kinds. What one of them
 cannot do it refuses with InvalidInput, and never skips.
 """
 

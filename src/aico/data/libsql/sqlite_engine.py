@@ -10,8 +10,9 @@ import apsw
 
 from aico.data.libsql.engine import EngineName
 from aico.data.libsql.guard import Guard, guarded
+from aico.data.libsql.opening import connect, create_database, place_database
 from aico.data.libsql.rows import Result, Row, row_type
-from aico.data.libsql.sealed_vfs import SealedVFS, connect, create_database, place_database
+from aico.data.libsql.sealed.vfs import SealedVFS
 from aico.data.libsql.statements import Parameters, first_word, is_blank, several_statements
 from aico.data.libsql.turn import Turn
 
