@@ -24,9 +24,9 @@ from aico.analytics.tables import TABLES
 from aico.anchor import _InFile
 from aico.backup import file as backup
 from aico.data.duckdb.column_store import ColumnStore
-from aico.data.libsql.page_copies import PageCopy
-from aico.data.libsql.page_map import PageMap, PageTampered
-from aico.data.libsql.pages import DatabaseKeys, NotSealed, PageCipher
+from aico.data.libsql.sealed.page_cipher import DatabaseKeys, NotSealed, PageCipher
+from aico.data.libsql.sealed.page_copies import PageCopy
+from aico.data.libsql.sealed.page_map import PageMap, PageTampered
 from aico.errors import AicoError
 from aico.portability.jsonl import _records
 from aico.security import handover, session_unlock

@@ -22,8 +22,10 @@ import click
 from rich.table import Table
 
 from aico.data import EncryptedLibSQLConnection
-from aico.data.libsql.pages import SoleKey
-from aico.data.libsql.sealed_vfs import PAGE_SIZE, SealedVFS, connect, create_database
+from aico.data.libsql.opening import connect, create_database
+from aico.data.libsql.sealed.page_cipher import SoleKey
+from aico.data.libsql.sealed.page_file import PAGE_SIZE
+from aico.data.libsql.sealed.vfs import SealedVFS
 from aico.security.keys import DatabaseKey
 from bench._report import Report, figure, folder_option, json_option, progress, scratch_folder, seconds, table
 

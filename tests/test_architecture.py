@@ -64,7 +64,7 @@ ONLY_IMPORTERS = {
     "sklearn": "aico.analytics",
     "matplotlib": "aico.analytics",
     "phonenumbers": "aico.analytics",
-    "cryptography": ("aico.security", "aico.data.libsql.pages", "aico.data.libsql.page_map"),
+    "cryptography": ("aico.security", "aico.data.libsql.sealed.page_cipher", "aico.data.libsql.sealed.page_map"),
     "keyring": "aico.security",
     "tomlkit": "aico.config_file",
     "onnxruntime": ("aico.ai.embedding", "aico.ai.reranking"),

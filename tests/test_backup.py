@@ -11,8 +11,8 @@ import pytest
 import aico
 from aico.backup import CHAIN_MAX, SUFFIX
 from aico.data.audit_log import Action
-from aico.data.libsql.page_copies import PageCopy
-from aico.data.libsql.pages import DatabaseKeys
+from aico.data.libsql.sealed.page_cipher import DatabaseKeys
+from aico.data.libsql.sealed.page_copies import PageCopy
 from aico.errors import AicoError, FormatTooNew, InvalidInput, NotFound, StorageError, Tampered, WrongPassphrase
 from aico.security.keys import DatabaseKey
 from aico.testing import PASSPHRASE, FixedClock, cheap_settings

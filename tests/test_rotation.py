@@ -13,7 +13,7 @@ from keyring.backends.fail import Keyring as FailKeyring
 
 import aico
 from aico.data.libsql import EncryptedLibSQLConnection
-from aico.data.libsql.pages import DatabaseKeys
+from aico.data.libsql.sealed.page_cipher import DatabaseKeys
 from aico.errors import (
     AicoError,
     Busy,

@@ -18,7 +18,7 @@ from aico.ai.memory.segments import SegmentView
 from aico.backup import Backups
 from aico.data.audit_log import Action, AuditLog
 from aico.data.libsql import EncryptedLibSQLConnection
-from aico.data.libsql.pages import DatabaseKeys
+from aico.data.libsql.sealed.page_cipher import DatabaseKeys
 from aico.data.lmdb import SealedStore
 from aico.errors import (
     AicoError,

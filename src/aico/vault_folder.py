@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 from aico.data.libsql import EncryptedLibSQLConnection
-from aico.data.libsql.pages import DatabaseKeys
 from aico.data.libsql.registry import SchemaRegistry
+from aico.data.libsql.sealed.page_cipher import DatabaseKeys
 from aico.errors import InvalidInput, KeyslotMissing, UnlockError, storage_error
 from aico.files import locked_folder, sync_folder
 from aico.security import session_unlock

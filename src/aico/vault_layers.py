@@ -47,9 +47,9 @@ from aico.data.facts import FactBook, FactRepository
 from aico.data.feedback import FeedbackRepository
 from aico.data.items import ItemRepository
 from aico.data.libsql import EncryptedLibSQLConnection
-from aico.data.libsql.pages import DatabaseKeys
 from aico.data.libsql.plugins import Plugins
 from aico.data.libsql.registry import SchemaRegistry
+from aico.data.libsql.sealed.page_cipher import DatabaseKeys
 from aico.data.live_sessions import LiveSessions
 from aico.data.lmdb import SealedStore
 from aico.data.logs import LogRepository, Retention

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from aico.data.libsql import EncryptedLibSQLConnection
-from aico.data.libsql.pages import DatabaseKeys
+from aico.data.libsql.sealed.page_cipher import DatabaseKeys
 from aico.errors import KeyslotMissing, NotFound, storage_error
 from aico.security import session_unlock
 from aico.security.keys import Passphrase

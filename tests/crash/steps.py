@@ -15,9 +15,9 @@ from typing import NamedTuple
 import apsw
 
 import aico
-from aico.data.libsql import sealed_vfs
 from aico.data.libsql.migrations import roll_back
 from aico.data.libsql.registry import SchemaRegistry
+from aico.data.libsql.sealed.file import SealedFile
 from aico.security.encrypted_file import EncryptedFile
 from aico.security.key_manager import AICOKeyManager
 from aico.testing import PASSPHRASE, cheap_settings
@@ -59,7 +59,7 @@ class Steps:
             apsw.VFSFile.xTruncate(file, size)
 
         for name, work in (("xWrite", write), ("xSync", sync), ("xTruncate", truncate)):
-            setattr(sealed_vfs._SealedFile, name, work)
+            setattr(SealedFile, name, work)
 
     def _stepping(self, work: Callable) -> Callable:
         def stepped(*given, **named):

@@ -13,9 +13,10 @@ from pathlib import Path
 import apsw
 import pytest
 
-from aico.data.libsql import page_map, sealed_vfs
-from aico.data.libsql.page_map import PageMap
-from aico.data.libsql.sealed_vfs import SealedVFS
+from aico.data.libsql.sealed import page_map
+from aico.data.libsql.sealed import vfs as sealed_vfs
+from aico.data.libsql.sealed.page_map import PageMap
+from aico.data.libsql.sealed.vfs import SealedVFS
 from tests.data.libsql.cases import KEY, OTHER_KEY, add_rows, copy_beside_a_reader, count_if_right, make, sealed
 
 DATABASE, LOG, MAP = "aico.db", "aico.db-wal", "aico.db-map"

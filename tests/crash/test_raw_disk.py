@@ -16,7 +16,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from aico.data.libsql import temporary
+from aico.data.libsql.sealed import temporary
 from tests.children import started
 from tests.data.libsql.cases import CANARY, sealed
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
-from aico.data.libsql.page_map import PageMap
-from aico.data.libsql.pages import DatabaseKeys, PageCipher
+from aico.data.libsql.sealed.page_cipher import DatabaseKeys, PageCipher
+from aico.data.libsql.sealed.page_map import PageMap
 from aico.security.envelope import Sealer, canonical
 from aico.security.kdf import derive_key_encryption_key
 from aico.security.keys import DatabaseKey, Passphrase, Purpose, RootKey, ValueKey

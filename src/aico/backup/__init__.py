@@ -28,9 +28,9 @@ from aico.clock import Clock, SystemClock, from_us, to_us
 from aico.data.audit_log import Action, AuditLog
 from aico.data.libsql import EncryptedLibSQLConnection
 from aico.data.libsql.connection import move_to_engine
-from aico.data.libsql.page_copies import PageCopy
-from aico.data.libsql.pages import DatabaseKeys
 from aico.data.libsql.registry import SchemaRegistry
+from aico.data.libsql.sealed.page_cipher import DatabaseKeys
+from aico.data.libsql.sealed.page_copies import PageCopy
 from aico.errors import AicoError, IntegrityError, InvalidInput, NotFound, StorageError, Tampered, storage_error
 from aico.files import sync_folder
 from aico.security.keys import Purpose

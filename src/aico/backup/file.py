@@ -26,7 +26,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from aico.data.libsql.page_copies import PAGE_OVERHEAD_BYTES
+from aico.data.libsql.sealed.page_copies import PAGE_OVERHEAD_BYTES
 from aico.errors import FormatTooNew, InvalidInput, NotFound, Tampered, storage_error
 from aico.files import place_new_file, sync_folder
 from aico.security.envelope import Place

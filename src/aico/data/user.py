@@ -239,8 +239,8 @@ class UserService:
 
     def find(self, name: str) -> bytes | None:
         """The id of the person with this short name, None if nobody has it yet."""
-        user_id, _, exists = self._look_up(checked_name(name, field="user"))
-        return user_id if exists else None
+        user_id, _, is_active = self._look_up(checked_name(name, field="user"))
+        return None if is_active is None else user_id
 
     def ensure(self, name: str) -> bytes:
         """The id of the person with this short name, who is created if new. Call it inside a transaction.
@@ -248,29 +248,33 @@ class UserService:
         Raises InvalidInput for somebody who was deactivated: nothing new is recorded about them.
         """
         name = checked_name(name, field="user")
-        user_id, generation, exists = self._look_up(name)
-        if not exists:
+        user_id, generation, is_active = self._look_up(name)
+        if is_active is None:
             now = self._vaults()[1].now_us()
             self._connection.execute(
                 "INSERT INTO users (id, name, generation, user_type, is_active, created_at, updated_at) "
                 "VALUES (?, ?, ?, ?, 1, ?, ?)",
                 (user_id, name, generation, PERSON, now, now),
             )
-        elif not self._is_active(user_id):
+        elif not is_active:
             raise InvalidInput(
                 "this user was deactivated; nothing was recorded", hint="activate the user first", field="user"
             )
         return user_id
 
-    def _look_up(self, name: str) -> tuple[bytes, int, bool]:
-        """Id and generation that the name has now, and whether they are in use. An erased name begins again."""
+    def _look_up(self, name: str) -> tuple[bytes, int, bool | None]:
+        """Id and generation that the name has now, and whether its person is active; None if there is none yet.
+
+        An erased name begins again.
+        """
         natural_ids, generation = self._vaults()[0], 0
         while True:
             user_id = natural_ids.user(name, generation)
-            if self._connection.fetch_one("SELECT 1 FROM users WHERE id = ?", (user_id,)):
-                return user_id, generation, True
+            found = self._connection.fetch_one("SELECT is_active FROM users WHERE id = ?", (user_id,))
+            if found is not None:
+                return user_id, generation, bool(found[0])
             if not self._connection.fetch_one("SELECT 1 FROM erasures WHERE id = ?1 AND user_id = ?1", (user_id,)):
-                return user_id, generation, False
+                return user_id, generation, None
             generation += 1
 
     def _vaults(self) -> tuple[NaturalIds, IdSource, AuditLog]:
@@ -298,10 +302,6 @@ class UserService:
             )
             self._connection.execute("DELETE FROM auth_sessions WHERE user_id = ?", (wanted,))
             audit_log.append(Action.USER_ACTIVATED if active else Action.USER_DEACTIVATED, user_id=wanted)
-
-    def _is_active(self, user_id: bytes) -> bool:
-        row = self._connection.fetch_one("SELECT is_active FROM users WHERE id = ?", (user_id,))
-        return row is not None and bool(row["is_active"])
 
     def _check_has_no_memories(self, user_id: bytes) -> None:
         for table in ("conversations", "facts"):

@@ -18,6 +18,7 @@ from aico.security.keys import ValueKey
 
 VERSION = 1
 NONCE_BYTES, TAG_BYTES, HEADER_BYTES = 12, 16, 3
+_VERSION_BYTE = bytes([VERSION])
 
 _part_head = struct.Struct(">cI").pack  # on the path of every read of the hot tier
 
@@ -26,16 +27,17 @@ Place = tuple[str | bytes | int, ...]
 
 def canonical(place: Place) -> bytes:
     """An injective encoding of where a value belongs: each part with its type and length in front."""
-    encoded: list[bytes] = []
+    encoded = b""
     for part in place:
-        if isinstance(part, str):
-            kind, data = b"s", part.encode()
-        elif isinstance(part, bytes):
-            kind, data = b"b", part
+        if isinstance(part, bytes):
+            encoded += _part_head(b"b", len(part)) + part
+        elif isinstance(part, str):
+            data = part.encode()
+            encoded += _part_head(b"s", len(data)) + data
         else:
-            kind, data = b"i", str(part).encode()
-        encoded += (_part_head(kind, len(data)), data)
-    return b"".join(encoded)
+            data = str(part).encode()
+            encoded += _part_head(b"i", len(data)) + data
+    return encoded
 
 
 class Sealer:
@@ -59,21 +61,24 @@ class Sealer:
         self._ciphers = {generation: AESGCM(key.reveal()) for generation, key in keys.items()}
         self._newest = newest, self._ciphers[newest]
 
-    def seal(self, plain: bytes, *, bound_to: Place) -> bytes:
-        """The sealed form of `plain`, 31 bytes longer, that opens only with the same `bound_to`."""
-        generation, cipher = self._newest
-        header = bytes([VERSION]) + generation.to_bytes(2, "big")
-        nonce = os.urandom(NONCE_BYTES)
-        sealed = cipher.encrypt(nonce, plain, header + canonical(bound_to))
-        return header + nonce + sealed
+    def seal(self, plain: bytes, *, bound_to: Place | bytes) -> bytes:
+        """The sealed form of `plain`, 31 bytes longer, that opens only with the same `bound_to`.
 
-    def open(self, sealed: bytes, *, bound_to: Place) -> bytes:
+        That is a place or, where the same one is named again and again, what `canonical` makes of it.
+        """
+        generation, cipher = self._newest
+        header = _VERSION_BYTE + generation.to_bytes(2, "big")
+        nonce = os.urandom(NONCE_BYTES)
+        place = bound_to if isinstance(bound_to, bytes) else canonical(bound_to)
+        return header + nonce + cipher.encrypt(nonce, plain, header + place)
+
+    def open(self, sealed: bytes, *, bound_to: Place | bytes) -> bytes:
         """The value inside.
 
         Raises Tampered if a byte was changed, the place or the key is another; FormatTooNew if a newer
         release wrote it.
         """
-        if sealed[:1] > bytes([VERSION]):
+        if sealed and sealed[0] > VERSION:
             raise FormatTooNew(
                 f"a sealed value has version {sealed[0]}, this release reads up to {VERSION}; it was left untouched",
                 hint="update aico",
@@ -86,8 +91,9 @@ class Sealer:
         body = HEADER_BYTES + NONCE_BYTES
         if cipher is None or len(sealed) < body + TAG_BYTES:
             raise _tampered()
+        place = bound_to if isinstance(bound_to, bytes) else canonical(bound_to)
         try:
-            return cipher.decrypt(sealed[HEADER_BYTES:body], sealed[body:], sealed[:HEADER_BYTES] + canonical(bound_to))
+            return cipher.decrypt(sealed[HEADER_BYTES:body], sealed[body:], sealed[:HEADER_BYTES] + place)
         except InvalidTag:
             raise _tampered() from None
 

@@ -143,6 +143,18 @@ def test_what_was_read_once_is_followed_without_the_truth(vault):
     assert len(texts(vault, limit=90)) == 90
 
 
+def test_who_only_writes_follows_nobody(tmp_path):
+    """Many processes that write would each take in what all of them write; who reads reads on by itself."""
+    with aico.open(tmp_path / "v", passphrase=PASSPHRASE, settings=cheap_settings()) as writing:
+        say(writing, "c", 1)
+        say_many(writing, "c", 3, 2)
+        assert writing.working._background._thread is None
+        assert not (tmp_path / "v/data/lmdb/data.mdb").exists()
+        assert len(texts(writing)) == 4
+        say(writing, "c", 9)
+        assert writing.working._background._thread is not None
+
+
 def test_a_short_conversation_is_whole_whatever_the_limit(vault):
     vault.memory.record_many("mia", [Message(f"{number}", conversation="c") for number in range(5)])
     assert len(texts(vault)) == 5

@@ -9,11 +9,12 @@ from pathlib import Path
 import apsw
 import pytest
 
-from aico.data.libsql import pages as pages_module
-from aico.data.libsql.page_copies import PageCopy
-from aico.data.libsql.page_map import PageMap, PageTampered
-from aico.data.libsql.pages import DatabaseKeys, NotSealed, PageCipher, SoleKey
-from aico.data.libsql.sealed_vfs import SealedVFS, connect, create_database, place_database
+from aico.data.libsql.opening import connect, create_database, place_database
+from aico.data.libsql.sealed import page_cipher
+from aico.data.libsql.sealed.page_cipher import DatabaseKeys, NotSealed, PageCipher, SoleKey
+from aico.data.libsql.sealed.page_copies import PageCopy
+from aico.data.libsql.sealed.page_map import PageMap, PageTampered
+from aico.data.libsql.sealed.vfs import SealedVFS
 from aico.errors import AicoError, StorageError, Tampered
 from aico.security.keys import DatabaseKey
 from tests.children import started
@@ -183,7 +184,7 @@ def test_a_copy_of_what_is_no_database_is_refused_and_leaves_nothing_registered(
 
 def test_forged_sessions_do_not_fill_memory(monkeypatch):
     """The attack: pages that each name another session, for each of which a key would be kept."""
-    monkeypatch.setattr(pages_module, "_SESSIONS_KEPT", 8)
+    monkeypatch.setattr(page_cipher, "_SESSIONS_KEPT", 8)
     cipher = PageCipher(DatabaseKeys({1: DatabaseKey(KEY)}), bytes([0x8C, *range(15)]))
     for _ in range(100):
         with pytest.raises(NotSealed):

@@ -7,8 +7,8 @@ from pathlib import Path
 import apsw
 import pytest
 
-from aico.data.libsql.page_map import PageMap, PageTampered
-from aico.data.libsql.pages import DatabaseKeys, SoleKey
+from aico.data.libsql.sealed.page_cipher import DatabaseKeys, SoleKey
+from aico.data.libsql.sealed.page_map import PageMap, PageTampered
 from aico.errors import Tampered
 from aico.security.keys import DatabaseKey
 from tests.children import started
@@ -297,7 +297,7 @@ def nonces(*numbers: int, copy: int = 0) -> dict[int, bytes]:
 
 
 def test_two_processes_see_what_the_other_wrote_through_appending_and_rewriting(tmp_path, monkeypatch):
-    monkeypatch.setattr("aico.data.libsql.page_map._RECORDS_MAX_BYTES", 200)
+    monkeypatch.setattr("aico.data.libsql.sealed.page_map._RECORDS_MAX_BYTES", 200)
     one, two = open_map(tmp_path), open_map(tmp_path)
     one.create()
     for copy in range(40):

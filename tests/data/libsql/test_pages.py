@@ -2,7 +2,7 @@
 
 import pytest
 
-from aico.data.libsql.pages import TRAILER_BYTES, DatabaseKeys, PageCipher
+from aico.data.libsql.sealed.page_cipher import TRAILER_BYTES, DatabaseKeys, PageCipher
 from aico.security.keys import DatabaseKey
 
 SALT = bytes([12]) + bytes(15)

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from aico.data.libsql import checkpoints
+from aico.data.libsql.sqlite_engine import SqliteConnection
 from aico.errors import Busy
 from tests.children import Child, run, started
 from tests.data.libsql.cases import CANARY, make, sealed, text_of
@@ -218,6 +219,7 @@ def waits_and_is_interrupted(path: str, holder: Child) -> None:
 def test_a_checkpoint_that_found_no_turn_comes_again(path, monkeypatch):
     """A background checkpoint may wait in vain; the log must not grow for ever after that."""
     monkeypatch.setattr(checkpoints, "DUE_PAGES", 5)
+    monkeypatch.setattr(checkpoints, "LOOK_EVERY_PAGES", 2)
     monkeypatch.setattr(checkpoints, "OVERDUE_PAGES", 10)
     lock = os.open(f"{path}-turn", os.O_RDWR)
     with sealed(path, busy_wait_s=0.2) as connection:
@@ -243,6 +245,33 @@ def test_a_checkpoint_that_found_no_turn_comes_again(path, monkeypatch):
             grow()
             time.sleep(0.02)
     os.close(lock)
+
+
+def test_a_long_log_is_not_copied_again_after_each_commit(path, monkeypatch):
+    """Each checkpoint syncs the disk, twice, while somebody commits: once for so many pages, however long the log is."""
+    monkeypatch.setattr(checkpoints, "DUE_PAGES", 20)
+    monkeypatch.setattr(checkpoints, "LOOK_EVERY_PAGES", 10)
+    copied = []
+    with sealed(path) as connection, connection.snapshot():  # a reader: the log cannot begin anew
+        monkeypatch.setattr(SqliteConnection, "checkpoint", lambda self, *, restart: copied.append(self.log_backlog()))
+        for _ in range(200):
+            connection.execute("INSERT INTO rows (text) VALUES (?)", (CANARY,))
+        connection._checkpointer.stop()
+        pages = (os.stat(f"{path}-wal").st_size - 32) // 4120
+    assert 1 <= len(copied) <= pages / 10 + 1
+
+
+def test_nobody_who_writes_waits_for_a_long_reader(path, monkeypatch):
+    """A log that is overdue begins anew when nobody reads it; who reads for long keeps it, and keeps nobody waiting."""
+    monkeypatch.setattr(checkpoints, "DUE_PAGES", 5)
+    monkeypatch.setattr(checkpoints, "LOOK_EVERY_PAGES", 2)
+    monkeypatch.setattr(checkpoints, "OVERDUE_PAGES", 10)
+    with sealed(path) as one, sealed(path, busy_wait_s=1) as other, one.snapshot() as rows:
+        before = len(list(rows("SELECT * FROM rows")))
+        for _ in range(40):
+            one.execute("INSERT INTO rows (text) VALUES (?)", (CANARY,))
+            other.execute("INSERT INTO rows (text) VALUES (?)", (CANARY,))  # Busy, had a checkpoint kept the turn
+        assert len(list(rows("SELECT * FROM rows"))) == before
 
 
 def test_the_last_one_out_leaves_no_log(path):

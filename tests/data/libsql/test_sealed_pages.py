@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from aico.data.libsql.pages import SoleKey
-from aico.data.libsql.sealed_vfs import SealedVFS, create_database
+from aico.data.libsql.opening import create_database
+from aico.data.libsql.sealed.page_cipher import SoleKey
+from aico.data.libsql.sealed.vfs import SealedVFS
 from aico.errors import AicoError, InvalidInput, StorageError, Tampered
 from aico.security.keys import DatabaseKey
 from tests.children import run, started

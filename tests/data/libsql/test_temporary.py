@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aico.data.libsql import EncryptedLibSQLConnection, temporary
-from aico.data.libsql.temporary import BLOCK_BYTES, TemporaryFile
+from aico.data.libsql import EncryptedLibSQLConnection
+from aico.data.libsql.sealed import temporary
+from aico.data.libsql.sealed.temporary import BLOCK_BYTES, TemporaryFile
 from aico.errors import Tampered
 from aico.security.ephemeral import EphemeralSealer
 from tests.children import run

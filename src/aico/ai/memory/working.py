@@ -152,7 +152,7 @@ class WorkingMemoryStore:
     ) -> None:
         self._store, self._connection, self._feed = store, connection, feed
         self._conversations, self._ttl_s = conversations, ttl_s
-        self._applied = 0
+        self._applied, self._is_read = 0, False
         self._following = threading.Lock()  # held by the thread that takes in what was committed
         self._background = Background(self.catch_up, name="aico-hot-tier", settle_s=SETTLE_S)
 
@@ -201,8 +201,12 @@ class WorkingMemoryStore:
         return fresh
 
     def follow(self) -> None:
-        """Something was committed: take it in soon, in the background. Costs less than a microsecond."""
-        self._background.wake()
+        """Something was committed: take it in soon, in the background. Costs less than a microsecond.
+
+        A process that has never read here leaves it to those who do: of many writers each would follow all others.
+        """
+        if self._is_read:
+            self._background.wake()
 
     def close(self) -> None:
         """End the background work. May be called twice."""
@@ -360,6 +364,7 @@ class WorkingMemoryStore:
 
     def _in_step(self, look: Callable[[SealedTransaction], T | None]) -> tuple[_Mark | None, T | None]:
         """The mark that was in step with the truth, None if there is none, and what was found there, None if nothing."""
+        self._is_read = True
         for _ in range(_TRIES):
             mark, value = self._store.read(lambda found: (_mark_of(found), look(found)))
             if self._read_on(mark):  # looked at after reading: it is what the truth says now

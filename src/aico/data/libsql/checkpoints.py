@@ -11,7 +11,10 @@ from aico.data.libsql.engine import EngineConnection
 from aico.errors import AicoError
 
 DUE_PAGES = 1000
-"""SQLite's own default; a checkpoint of so many pages takes some 60 ms."""
+"""Pages of the log that the database does not have: SQLite's own default. A checkpoint of so many takes some 60 ms."""
+LOOK_EVERY_PAGES = DUE_PAGES // 4
+"""How much the log grows before one looks again. A checkpoint after each commit, once the log is long, costs more than
+the commits themselves."""
 OVERDUE_PAGES = 8 * DUE_PAGES
 """From here writers wait for it: under steady writing a log that is never restarted would only grow."""
 
@@ -25,12 +28,12 @@ class Checkpointer:
         connect: Callable[[], EngineConnection],
         exclusive: Callable[[], AbstractContextManager[object]],
     ) -> None:
-        self._connect, self._exclusive = connect, exclusive
+        self._writer, self._connect, self._exclusive = writer, connect, exclusive
         # What is asked of the thread: true for a checkpoint, false to end. A queue of C and no Event: the hook runs
         # in the committing thread, and an interrupt inside an Event leaves it locked.
         self._asked: SimpleQueue[bool] = SimpleQueue()
         self._pending = False
-        self._log_pages = 0
+        self._log_pages = self._looked_at = 0
         self._thread: threading.Thread | None = None
         writer.after_commits(self._after_commit)
 
@@ -42,8 +45,13 @@ class Checkpointer:
             self._thread.join()
 
     def _after_commit(self, log_pages: int) -> None:
+        if log_pages < self._log_pages:  # the log was begun anew
+            self._looked_at = 0
         self._log_pages = log_pages
-        if log_pages >= DUE_PAGES and not self._pending:
+        if self._pending or log_pages - self._looked_at < LOOK_EVERY_PAGES:
+            return
+        self._looked_at = log_pages
+        if log_pages >= OVERDUE_PAGES or self._writer.log_backlog() >= DUE_PAGES:
             self._pending = True
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="aico-checkpoints", daemon=True)
@@ -58,10 +66,9 @@ class Checkpointer:
     def _checkpoint(self) -> None:
         try:
             with closing(self._connect()) as connection:
-                if self._log_pages < OVERDUE_PAGES:
-                    connection.checkpoint(restart=False)
-                else:
-                    with self._exclusive():
+                connection.checkpoint(restart=False)
+                if self._log_pages >= OVERDUE_PAGES:
+                    with self._exclusive():  # briefly: what came since is little
                         connection.checkpoint(restart=True)
         except (apsw.Error, AicoError):
             return  # busy, or a full disk that the next commit will report; the log still holds everything

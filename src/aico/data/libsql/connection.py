@@ -27,13 +27,14 @@ from aico.data.libsql.engine import Engine, EngineConnection, EngineName, not_on
 from aico.data.libsql.engine_errors import REFUSED, translated
 from aico.data.libsql.group_commit import GroupCommit
 from aico.data.libsql.guard import Guard
-from aico.data.libsql.native_engine import NativeEngine, database_id_of
-from aico.data.libsql.page_copies import PageCopy
-from aico.data.libsql.pages import MAPPED, DatabaseKeys, SoleKey
+from aico.data.libsql.native.engine import NativeEngine, database_id_of
+from aico.data.libsql.native.server import ServerEngine
 from aico.data.libsql.readers import Readers
 from aico.data.libsql.rows import Result, Row
-from aico.data.libsql.sealed_vfs import SealedVFS, salt_of
-from aico.data.libsql.server_engine import ServerEngine
+from aico.data.libsql.sealed.ciphers import salt_of
+from aico.data.libsql.sealed.page_cipher import MAPPED, DatabaseKeys, SoleKey
+from aico.data.libsql.sealed.page_copies import PageCopy
+from aico.data.libsql.sealed.vfs import SealedVFS
 from aico.data.libsql.sqlite_engine import SqliteEngine
 from aico.data.libsql.statements import Parameters, Value, first_word
 from aico.data.libsql.write_side import WriteSide, closed

@@ -1,7 +1,7 @@
 """What an engine must do, so that everything above it is the same for all: one protocol for a native connection, one for
 what opens and copies databases.
 
-`SqliteConnection` (sqlite_engine.py) and `NativeConnection` (native_connection.py) are the two kinds. What one of them
+`SqliteConnection` (sqlite_engine.py) and `NativeConnection` (native/connection.py) are the two kinds. What one of them
 cannot do it refuses with InvalidInput, and never skips.
 """
 
@@ -74,6 +74,10 @@ class EngineConnection(Protocol):
 
     def checkpoint(self, *, restart: bool) -> None:
         """Move what can be moved of the log into the database; with `restart`, so that it begins anew."""
+        ...
+
+    def log_backlog(self) -> int:
+        """Pages of the log that no checkpoint, of any process, has copied yet; 0 where that cannot be told."""
         ...
 
     def after_commits(self, tell: Callable[[int], object]) -> None:

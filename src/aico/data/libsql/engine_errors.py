@@ -5,7 +5,7 @@ from types import TracebackType
 
 import apsw
 
-from aico.data.libsql.page_map import PageTampered
+from aico.data.libsql.sealed.page_map import PageTampered
 from aico.errors import AicoError, Busy, DiskFull, InvalidInput, StorageError, Tampered, storage_error
 
 _CALLERS_FAULT = (

@@ -10,12 +10,14 @@ import apsw
 
 from aico.data.libsql.engine import EngineName
 from aico.data.libsql.guard import Guard, guarded
+from aico.data.libsql.opening import connect, create_database, place_database
 from aico.data.libsql.rows import Result, Row, row_type
-from aico.data.libsql.sealed_vfs import SealedVFS, connect, create_database, place_database
+from aico.data.libsql.sealed.vfs import SealedVFS
 from aico.data.libsql.statements import Parameters, first_word, is_blank, several_statements
 from aico.data.libsql.turn import Turn
 
 _ROWS_STREAMED = 100
+_RESTART_WAIT_S = 0.05
 
 
 class SqliteConnection(apsw.Connection):
@@ -63,7 +65,7 @@ class SqliteConnection(apsw.Connection):
     command = apsw.Connection.execute
 
     def schema_version(self) -> int:
-        return int(self.pragma("schema_version"))
+        return int(self.execute("PRAGMA schema_version").get)  # whose statement is kept, unlike that of `pragma`
 
     def only_read(self) -> None:
         self.pragma("query_only", True)
@@ -73,17 +75,29 @@ class SqliteConnection(apsw.Connection):
         yield self
 
     def truncate_log(self, *, wait_s: float) -> bool:
+        return self._checkpointed(apsw.SQLITE_CHECKPOINT_TRUNCATE, wait_s)
+
+    def checkpoint(self, *, restart: bool) -> None:
+        mode = apsw.SQLITE_CHECKPOINT_RESTART if restart else apsw.SQLITE_CHECKPOINT_PASSIVE
+        self._checkpointed(mode, _RESTART_WAIT_S)
+
+    def _checkpointed(self, mode: int, wait_s: float) -> bool:
         self.set_busy_timeout(int(wait_s * 1000))  # for readers: whoever waits here keeps others from writing
         try:
-            self.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            self.wal_checkpoint(mode=mode)
             return True
         except apsw.BusyError:  # at once where a checkpoint runs in the background: SQLite does not wait for it
             return False
         finally:
             self.set_busy_timeout(int(self.wait_s * 1000))
+            self.setlk_timeout(0, 0)
 
-    def checkpoint(self, *, restart: bool) -> None:
-        self.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART if restart else apsw.SQLITE_CHECKPOINT_PASSIVE)
+    def log_backlog(self) -> int:
+        try:
+            pages, copied = self.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+        except apsw.Error:
+            return 0
+        return pages - copied
 
     def after_commits(self, tell: Callable[[int], object]) -> None:
         def hook(_connection: apsw.Connection, _schema: str, log_pages: int) -> int:

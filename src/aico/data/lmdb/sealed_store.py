@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,10 +26,12 @@ FULL_SHARE, EMPTIED_SHARE = 0.7, 0.5
 LOOKED_AT_SHARE = 0.02
 """How much is put, as a share of the limit, between two looks at how much is in use."""
 _PLACES_NOTED_MAX = 10_000
+_NAMES_KEPT = 4096
 FOR_EVER_S = 1e11
 _LAST = b"\xff" * SEQUENCE_BYTES
 
 T = TypeVar("T")
+Names = Callable[[Place], bytes]
 
 
 class SealedTransaction:
@@ -39,17 +41,14 @@ class SealedTransaction:
     """
 
     def __init__(
-        self, transaction: lmdb.Transaction, tables: Tables, sealer: Sealer, names: bytes, now_us: int
+        self, transaction: lmdb.Transaction, tables: Tables, sealer: Sealer, names: "Names", now_us: int
     ) -> None:
         self._transaction, self._tables, self._sealer, self._now_us = transaction, tables, sealer, now_us
-        self._names = names
+        self.prefix = names
+        """The first 16 bytes of the keys of a place."""
         self.put_bytes = 0
         self.used = set[bytes]()
         """The prefixes of the places that something was put into."""
-
-    def prefix(self, place: Place) -> bytes:
-        """The first 16 bytes of the keys of a place: the keyed BLAKE2b-128 of its name."""
-        return hashlib.blake2b(canonical(place), digest_size=PREFIX_BYTES, key=self._names).digest()
 
     def key(self, place: Place, sequence: int = 0) -> bytes:
         """24 bytes that stand for a place: its prefix, then a sequence number."""
@@ -63,7 +62,7 @@ class SealedTransaction:
     def put(self, table: str, key: bytes, value: bytes, *, ttl_s: float) -> None:
         """Keep `value` for `ttl_s` seconds, in the place of what was there."""
         expires = (max(0, self._now_us) + int(min(max(ttl_s, 0), FOR_EVER_S) * 1_000_000)).to_bytes(EXPIRY_BYTES, "big")
-        sealed = self._sealer.seal(expires + value, bound_to=("hot tier", table, key))
+        sealed = self._sealer.seal(expires + value, bound_to=_bound_to(table, key))
         self._transaction.put(key, sealed, db=self._tables[table])
         self.put_bytes += len(sealed)
         if len(key) > PREFIX_BYTES:
@@ -79,11 +78,14 @@ class SealedTransaction:
 
     def newest_first(self, table: str, prefix: bytes) -> Iterator[tuple[int, bytes | None]]:
         """Sequence number and value of all keys that begin with `prefix`, the highest number first."""
-        with self._transaction.cursor(db=self._tables[table]) as cursor:
-            there = cursor.prev() if cursor.set_range(prefix + _LAST) else cursor.last()
-            while there and (key := bytes(cursor.key()))[:PREFIX_BYTES] == prefix:
-                yield int.from_bytes(key[PREFIX_BYTES:], "big"), self._open(table, key, bytes(cursor.value()))
-                there = cursor.prev()
+        cursor = self._transaction.cursor(db=self._tables[table])
+        there = cursor.prev() if cursor.set_range(prefix + _LAST) else cursor.last()
+        while there:
+            key = bytes(cursor.key())
+            if not key.startswith(prefix):
+                return
+            yield int.from_bytes(key[PREFIX_BYTES:], "big"), self._open(table, key, bytes(cursor.value()))
+            there = cursor.prev()
 
     def values(self, table: str) -> Iterator[tuple[bytes, bytes]]:
         """Every key with its value, in the order of the keys."""
@@ -134,7 +136,7 @@ class SealedTransaction:
 
     def _open(self, table: str, key: bytes, sealed: bytes) -> bytes | None:
         try:
-            plain = self._sealer.open(sealed, bound_to=("hot tier", table, key))
+            plain = self._sealer.open(sealed, bound_to=_bound_to(table, key))
         except IntegrityError:
             return None
         return plain[EXPIRY_BYTES:] if int.from_bytes(plain[:EXPIRY_BYTES], "big") > self._now_us else None
@@ -180,7 +182,7 @@ class SealedStore:
         except UnlockError as exc:
             raise _too_new() from exc
         self._generation = max(keys)
-        self._names = keys[self._generation].derive(b"names")
+        self._names = _names(keys[self._generation].derive(b"names"))
         return keys
 
     def read(self, work: Callable[[SealedTransaction], T]) -> T:
@@ -283,6 +285,26 @@ class SealedStore:
             raise _too_new() from exc
         if outdated:
             self._sealer.use(self._taken_in())
+
+
+def _names(key: bytes) -> Names:
+    """The keyed BLAKE2b-128 of a place; those asked for last are kept."""
+
+    @lru_cache(_NAMES_KEPT)
+    def name(place: Place) -> bytes:
+        return hashlib.blake2b(canonical(place), digest_size=PREFIX_BYTES, key=key).digest()
+
+    return name
+
+
+@cache
+def _table_place(table: str) -> bytes:
+    return canonical(("hot tier", table))
+
+
+def _bound_to(table: str, key: bytes) -> bytes:
+    """`canonical` of "hot tier", table and key."""
+    return _table_place(table) + canonical((key,))
 
 
 def _too_new() -> StorageError:

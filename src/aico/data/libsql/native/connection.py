@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 import apsw
 
 from aico.data.libsql.guard import Guard
-from aico.data.libsql.native_errors import gave_up, is_busy, is_panic, ours
-from aico.data.libsql.native_values import bound, is_runnable
+from aico.data.libsql.native.errors import gave_up, is_busy, is_panic, ours
+from aico.data.libsql.native.twin import Twin, filled_twin
+from aico.data.libsql.native.values import bound, is_runnable
 from aico.data.libsql.rows import Result, Row, row_type
 from aico.data.libsql.statements import Parameters, first_word, statements_of
-from aico.data.libsql.twin import Twin, filled_twin
 from aico.errors import StorageError
 
 T = TypeVar("T")
@@ -135,6 +135,9 @@ class NativeConnection:
 
     def checkpoint(self, *, restart: bool) -> None:
         self.command(f"PRAGMA wal_checkpoint({'RESTART' if restart else 'PASSIVE'})")
+
+    def log_backlog(self) -> int:
+        return 0
 
     def after_commits(self, tell: Callable[[int], object]) -> None:
         """Never: there is no hook. The engine's own checkpoint, every 1,000 pages inside a commit, does it."""

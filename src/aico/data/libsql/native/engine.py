@@ -10,9 +10,9 @@ from typing import Any
 
 from aico.data.libsql.copying import copy_database
 from aico.data.libsql.engine import EngineConnection, EngineName
-from aico.data.libsql.native_connection import NativeConnection
-from aico.data.libsql.native_errors import is_panic, ours
-from aico.data.libsql.pages import DatabaseKeys, SoleKey
+from aico.data.libsql.native.connection import NativeConnection
+from aico.data.libsql.native.errors import is_panic, ours
+from aico.data.libsql.sealed.page_cipher import DatabaseKeys, SoleKey
 from aico.data.libsql.turn import Turn
 from aico.errors import MissingExtra, StorageError, Tampered
 from aico.files import place_new_file

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from aico.data.libsql.engine import EngineName, not_on_this_engine
-from aico.data.libsql.native_connection import NativeConnection
-from aico.data.libsql.native_engine import imported
+from aico.data.libsql.native.connection import NativeConnection
+from aico.data.libsql.native.engine import imported
 from aico.errors import InvalidInput
 
 _ADDRESS = re.compile(r"(libsql|https?)://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?/?[A-Za-z0-9._~/-]*")

@@ -24,7 +24,7 @@ import apsw
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from aico.data.libsql.pages import NONCE_BYTES, TAG_BYTES, DatabaseKeys
+from aico.data.libsql.sealed.page_cipher import NONCE_BYTES, TAG_BYTES, DatabaseKeys
 from aico.errors import storage_error
 from aico.files import sync_folder
 

@@ -10,8 +10,9 @@ from typing import Self
 import apsw
 
 from aico.data.libsql.engine_errors import translated
-from aico.data.libsql.pages import TRAILER_BYTES, DatabaseKeys
-from aico.data.libsql.sealed_vfs import LOCK_BYTE, PAGE_SIZE, SealedVFS
+from aico.data.libsql.sealed.page_cipher import TRAILER_BYTES, DatabaseKeys
+from aico.data.libsql.sealed.page_file import LOCK_BYTE, PAGE_SIZE
+from aico.data.libsql.sealed.vfs import SealedVFS
 from aico.errors import Tampered
 
 PAGE_OVERHEAD_BYTES = TRAILER_BYTES
