@@ -195,7 +195,7 @@ class Derived:
             conversations=records.messages,
             facts=records.statements,
             embeddings=meaning.embeddings,
-            importance=Importance(store.connection, records.marks),
+            importance=Importance(store.connection),
         )
         self.hot_tier = _hot_tier(store)
         closing.callback(self.hot_tier.close)
