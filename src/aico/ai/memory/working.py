@@ -218,13 +218,9 @@ class WorkingMemoryStore:
         One step, by one thread at a time, without a second look whether more came meanwhile: an answer looks again by
         itself.
         """
-        if self._connection.in_transaction or not self._following.acquire(blocking=False):
-            return
-        try:
-            with suppress(StorageError):
+        if not self._connection.in_transaction:
+            with self._following, suppress(StorageError):
                 self._read_on(self._store.read(_mark_of))
-        finally:
-            self._following.release()
 
     def lag(self) -> int:
         """How many changes were committed since the last that it reflects."""
