@@ -276,6 +276,7 @@ class Services:
         self.query = Query(
             store.connection,
             memory=self.memory,
+            embeddings=meaning.embeddings,
             users=people.users,
             conversations=records.messages,
             facts=records.statements,
