@@ -16,7 +16,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from aico.ai.memory import working
+from aico.ai.memory import hot_pages, working
 from aico.ai.memory.index.recall_index import RecallIndex
 from aico.ai.memory.index.snapshot import Head, analysis_digest, read_head
 from aico.analytics.snapshots import Snapshots
@@ -225,7 +225,7 @@ def _hot_tier_value(folder: Path) -> tuple[Sequence[bytes], Decode]:
     def decode(raw: bytes) -> object:
         value = sealer.open(sealer.seal(raw, bound_to=place), bound_to=place)
         mark = working._mark_of(_Holding(value))  # type: ignore[arg-type]
-        return working._page(value), working._kept_context(value), working._state(value), mark
+        return hot_pages.read_page(value), working._kept_context(value), working._state(value), mark
 
     return [msgspec.msgpack.encode(seed) for seed in seeds], decode
 
