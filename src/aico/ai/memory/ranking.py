@@ -123,13 +123,13 @@ def word_worth(score: Floats, *, idf: float) -> Floats:
     return score * np.float32(idf) / (score + np.float32(idf))
 
 
-def beyond_chance(cosines: Floats, *, chance: float) -> Floats:
-    """How much more alike than any two texts, 1 for the same: `(cos - chance) / (1 - chance)`, below 0 for less.
+def beyond_chance(cosines: Floats, *, chance: float, spread: float) -> Floats:
+    """How much more alike than any two texts, 1 for the same: `(cos - chance) / spread`, below 0 for less.
 
     Models differ in what cosine unrelated texts have, e5 about .77 and others near 0; corrected for that, as Cohen's
     kappa corrects agreement, likeness means the same for every model and question.
     """
-    return (cosines - np.float32(chance)) / np.float32(max(1 - chance, 1e-6))
+    return (cosines - np.float32(chance)) / np.float32(spread)
 
 
 def meaning_shares(likeness: Floats, weights: Weights = FITTED) -> Floats:

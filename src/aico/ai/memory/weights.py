@@ -36,6 +36,9 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     paragraphs that answer English questions, .1 still three in a hundred. The price is that a question which nothing
     answers mostly finds something too: `score_min` leaves that out.
     """
+    common: float
+    """How much of what all texts have in common is taken out of a question before its likeness is told: what is like
+    everything is no answer in particular."""
     same_from: float
     """More alike than this counts as no more: texts that say the same."""
     meaning: float

@@ -115,8 +115,9 @@ def test_a_scan_of_any_size_tells_the_cosine(count: int) -> None:
         [int(row @ fixed_point(question).astype(np.int64)) for row in fixed_point(vectors[:50]).astype(np.int64)]
     )
     assert (cosines[:50] == whole.astype(np.float32) / np.float32(SCALE**2)).all(), "sums are exact in any order"
-    chance = table.chance(Meaning(fixed_point(question), np.zeros((0, 16), np.int16)))
-    assert abs(chance - float((vectors @ question).mean())) < 1e-3
+    apart = table.set_apart(Meaning(fixed_point(question), np.zeros((0, 16), np.int16)), common=0.0)
+    assert abs(apart.chance - float((vectors @ question).mean())) < 1e-3
+    assert abs(apart.spread - (1 - apart.chance)) < 1e-3
     assert fixed_point(np.array([[2.0, 0.0], [0.0, 0.0]])).tolist() == [[SCALE, 0], [0, 0]]
 
 

@@ -10,7 +10,7 @@ from aico.ai.memory.candidates import Candidates
 from aico.ai.memory.index.documents import EVERYTHING, FACT, MESSAGE, DocumentTable, Filter, Scored
 from aico.ai.memory.index.postings import Floats, Ints, Mask, Places, Scorer
 from aico.ai.memory.index.query import Query, QueryReader
-from aico.ai.memory.index.vectors import Meaning, VectorTable
+from aico.ai.memory.index.vectors import Apart, Meaning, VectorTable
 from aico.ai.memory.index.when import Window
 from aico.ai.memory.weights import FITTED
 
@@ -68,12 +68,13 @@ class Search:
         self, table: DocumentTable, state: IndexState, vectors: VectorTable, question: Question, where: Filter
     ) -> None:
         self._table, self._state, self._vectors = table, state, vectors
-        self._asked, self._speakers, self._meaning = question.asked, question.speakers, question.meaning
+        self._asked, self._speakers = question.asked, question.speakers
         self._when = question.when
         self._filter = None if where == EVERYTHING and state.everything else _mask(table, state, question, where)
         self._found = [state.scorer.weigh(word.terms) for word in self._asked.words[:_WORDS_WEIGHED]]
         self._seen: dict[frozenset[int], tuple[str, ...]] = {}
-        self._chance = 0.0 if self._meaning is None else vectors.chance(self._meaning)
+        meaning = question.meaning
+        self._apart = None if meaning is None else vectors.set_apart(meaning, common=FITTED.common)
 
     def hits(self, limit: int, lift: Lift | None = None) -> list[Scored]:
         """The best of the pool, explained. `lift` has a say on those that would be among the first `LIFTED`."""
@@ -99,7 +100,7 @@ class Search:
         by_word = np.empty((len(self._found), len(near.documents)), np.float32)
         for word, found in enumerate(self._found):
             by_word[word] = found.at(near.wanted, near.place_of, len(near.documents))
-        likeness = None if self._meaning is None else self._likeness(self._meaning, near.documents)
+        likeness = None if self._apart is None else self._likeness(self._apart, near.documents)
         column, places = self._table.column, pool.astype(np.intp)  # NumPy would convert them at every use
         return Candidates(
             documents=pool,
@@ -159,9 +160,9 @@ class Search:
         """The best by words and the best by meaning, ties settled, with their neighbours."""
         seeds = ranking.best(scores, count)
         seeds = seeds[self._table.order_by_score(seeds, scores[seeds])[:count]]
-        if self._meaning is not None:
-            alike, cosines = self._vectors.nearest(self._meaning.question, count, self._filter)
-            likeness = ranking.beyond_chance(cosines, chance=self._chance)
+        if self._apart is not None:
+            alike, cosines = self._vectors.nearest(self._apart.direction, count, self._filter)
+            likeness = ranking.beyond_chance(cosines, chance=self._apart.chance, spread=self._apart.spread)
             likeness[likeness < FITTED.like_from] = 0
             best = ranking.best(likeness, count)
             alike, likeness = alike[best], likeness[best]
@@ -170,9 +171,10 @@ class Search:
         allowed = self._table.current if self._filter is None else self._filter
         return ranking.widen(seeds, previous, following, allowed)
 
-    def _likeness(self, meaning: Meaning, documents: Places) -> Floats:
+    def _likeness(self, apart: Apart, documents: Places) -> Floats:
         """How like the question some documents are beyond chance; far below 0 without a vector."""
-        return ranking.beyond_chance(self._vectors.cosines(meaning.question, documents), chance=self._chance)
+        cosines = self._vectors.cosines(apart.direction, documents)
+        return ranking.beyond_chance(cosines, chance=apart.chance, spread=apart.spread)
 
     def _about(self, pool: Places) -> Mask:
         """Which of the pool were said by whom the question is about."""
