@@ -118,6 +118,7 @@ class _TermCache(dict[str, str]):
 
     def __init__(self, code: str) -> None:
         super().__init__()
+        self._irregular = language(code).irregular
         self._stem_of_script = {language(code).script: _stemmer(code)}
 
     def __missing__(self, word: str) -> str:
@@ -128,7 +129,7 @@ class _TermCache(dict[str, str]):
         stem = self._stem_of_script.get(script)
         if stem is None:
             stem = self._stem_of_script[script] = _stemmer(DEFAULT_OF_SCRIPT.get(script, ""))
-        term = self[word] = fold_accents(stem(word)) or word
+        term = self[word] = fold_accents(stem(self._irregular.get(word, word))) or word
         return term
 
 
