@@ -36,6 +36,8 @@ FIXED = ("made_by", "like_from", "common", "same_from", "telling_length", "favou
 OFF = {
     "without neighbours": {"nearest_lends": 0.0, "next_lends": 0.0},
     "without neighbours two turns away": {"next_lends": 0.0},
+    "without “a reply borrows more”": {"reply": 0.0},
+    "without “names a time, or an amount, as asked”": {"tells": 0.0},
     "without whom the question is about": {"speaker": 0.0},
     "without the episode": {"episode": 0.0},
     "without the length of a turn": {"length": 0.0},

@@ -160,3 +160,13 @@ def test_no_irregular_form_is_of_two_words_or_left_out_of_questions() -> None:
         forms = [form for line in lines for form in line.split()[1:]]
         assert len(forms) == len(set(forms)), file
         assert not language(file.stem).stop_words.intersection(forms), file
+
+
+@pytest.mark.parametrize(
+    "text, tells_time, tells_amount",
+    [("I moved last week, at the end of it", True, False), ("We met in 2019", True, True), ("My sister has three cats", False, True),
+     ("I have a cat and we went for a walk", False, False), ("Gestern war ich mit dem Hund im Wald", True, False), ("昨天我去看牙医了", True, False)],
+)  # fmt: skip
+def test_a_text_that_names_a_time_or_an_amount_says_so(text: str, tells_time: bool, tells_amount: bool) -> None:
+    reading = Analyzer().read(text)
+    assert (reading.tells_time, reading.tells_amount) == (tells_time, tells_amount)

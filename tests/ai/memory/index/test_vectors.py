@@ -170,3 +170,19 @@ def test_after_any_history_an_index_with_vectors_answers_like_one_built_afresh(
         assert index.search(query, where=where, meaning=meaning, limit=limit) == afresh.search(
             query, where=where, meaning=meaning, limit=limit
         )
+
+
+def test_what_is_like_everything_is_less_like_a_question() -> None:
+    about = [unit(0.6, *[1.0 if place == number else 0.0 for place in range(4)]) for number in range(4)]
+    everything = np.sum(about, axis=0)
+    vectors = fixed_point(np.stack([*about, everything / np.linalg.norm(everything)]))
+    table = VectorTable()
+    table.add(range(5), vectors)
+    meaning = asked(unit(0.8, 0.7, 0.2, 0.2))
+    likeness = {}
+    for common in (0.0, 0.75):
+        found = table.set_apart(meaning, common=common)
+        cosines = table.cosines(found.direction, np.arange(5, dtype=np.int32))
+        likeness[common] = (cosines - found.chance) / found.spread
+    assert likeness[0.75][4] < likeness[0.0][4]
+    assert likeness[0.75][0] - likeness[0.75][4] > likeness[0.0][0] - likeness[0.0][4]

@@ -52,6 +52,12 @@ class Language:
     season_phrase: str = ""
     """One for seasons; its groups: season, last, year."""
     numbers: Mapping[str, int] = field(default_factory=dict)
+    asks_when: str = ""
+    """A regular expression for a question that asks for a time."""
+    asks_how_many: str = ""
+    """And for one that asks for an amount."""
+    time_words: frozenset[str] = frozenset()
+    """Words that tell when something was, years aside: "yesterday", "May"."""
     weekdays: frozenset[str] = frozenset()
     seasons: Mapping[str, int] = field(default_factory=dict)
     """Spring 0 to winter 3."""
@@ -84,6 +90,11 @@ def language(code: str) -> Language:
         time_phrases=tuple(when.get("phrases", ())),
         season_phrase=when.get("season", ""),
         numbers={word: int(number) for word, number in numbers},
+        asks_when=when.get("asks_when", ""),
+        asks_how_many=when.get("asks_how_many", ""),
+        time_words=_word_set(
+            " ".join([*entry.get("months", []), *(when.get(key, "") for key in ("told_by", "weekdays"))])
+        ),
         weekdays=_word_set(when.get("weekdays", "")),
         seasons={form: number for number, forms in enumerate(when.get("seasons", [])) for form in _word_set(forms)},
     )

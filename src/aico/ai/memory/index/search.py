@@ -116,6 +116,8 @@ class Search:
             about=self._about(places),
             is_fact=column("is_fact")[places],
             asks=column("asks")[places],
+            after_question=(around[0] >= 0) & column("asks")[around[0]],
+            tells=self._tells(places),
             from_user=column("from_user")[places],
             lengths=column("length")[places],
             at_us=column("at")[places],
@@ -175,6 +177,12 @@ class Search:
         """How like the question some documents are beyond chance; far below 0 without a vector."""
         cosines = self._vectors.cosines(apart.direction, documents)
         return ranking.beyond_chance(cosines, chance=apart.chance, spread=apart.spread)
+
+    def _tells(self, pool: Places) -> Mask | None:
+        """Which of the pool name the kind of thing that is asked for, a time or an amount; None where it is another."""
+        kinds = {"tells_time": self._asked.asks_when, "tells_amount": self._asked.asks_how_many}
+        asked_for = [self._table.column(name)[pool] for name, asked in kinds.items() if asked]
+        return np.logical_or.reduce(asked_for) if asked_for else None
 
     def _about(self, pool: Places) -> Mask:
         """Which of the pool were said by whom the question is about."""
