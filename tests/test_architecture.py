@@ -35,6 +35,7 @@ LAYERS = {
     "aico.vault_opening": 6,
     "aico.vault_layers": 6,
     "aico.anchor": 6,
+    "aico.approval": 6,
     "aico.rotation": 6,
     "aico.audit": 6,
     "aico.health": 6,

@@ -14,7 +14,7 @@ from aico.data.libsql import personal_sql
 from aico.data.personal_tables import _instant
 from aico.errors import AicoError, Busy, InvalidInput, NotFound
 from aico.query import means_the_same
-from aico.testing import FixedClock, temporary_vault
+from aico.testing import FixedClock, HashEmbedder, temporary_vault
 
 NOON = datetime(2026, 5, 8, 12, 0, tzinfo=UTC)
 SECRET = "otto keeps the key under the third flowerpot"
@@ -50,6 +50,13 @@ def test_each_request_goes_where_it_is_answered_best(vault):
     assert counted.explanation.rows == 2
     assert counted.explanation.rows_estimated == 4, "the newest row's number: at most so many, of all people"
     assert counted.explanation.took_ms > 0
+
+
+def test_meaning_is_named_only_where_a_model_is_chosen(vault):
+    assert vault.query("mia", "where is Lisbon?").explanation.why.endswith("by words alone, as no model is chosen")
+    with temporary_vault(embedder=HashEmbedder()) as other:
+        other.memory.record("mia", "I moved to Lisbon in May.", conversation="c1")
+        assert other.query("mia", "where is Lisbon?").explanation.why.endswith("by words and meaning")
 
 
 def test_what_begins_like_sql_and_is_none_is_a_question(vault):

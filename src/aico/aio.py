@@ -306,6 +306,7 @@ class AsyncAuditLog(Twin[AuditLog]):
     """`Vault.audit_log`."""
 
     entries = awaited(AuditLog.entries)
+    last = awaited(AuditLog.last)
     last_entries = awaited(AuditLog.last_entries)
     head = awaited(AuditLog.head)
     verify = awaited(AuditLog.verify)

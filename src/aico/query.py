@@ -4,7 +4,7 @@ recent=…                     → the hot tier, which falls through to the trut
 id=…                         → one row of the truth
 role=, since=, …             → SQL on the person's own views
 sql=…                        → the same; aggregations over large tables → DuckDB, where its columns are fresh enough
-a text                       → recall by words and meaning
+a text                       → recall by words, and by meaning where a model is chosen
 """
 
 import re
@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import Any, Literal, Protocol
 from uuid import UUID
 
+from aico.ai.memory.embedding import Embeddings
 from aico.ai.memory.hits import Hit
 from aico.ai.memory.manager import KINDS, MemoryManager
 from aico.data.change_feed import ChangeFeed
@@ -143,13 +144,15 @@ class Query:
         connection: LibSQLConnection,
         *,
         memory: MemoryManager,
+        embeddings: Embeddings,
         users: UserService,
         conversations: ConversationRepository,
         facts: FactRepository,
         feed: ChangeFeed,
         analytical: Analytical | None,
     ) -> None:
-        self._connection, self._memory, self._users = connection, memory, users
+        self._connection, self._users = connection, users
+        self._memory, self._embeddings = memory, embeddings
         self._conversations, self._facts, self._feed = conversations, facts, feed
         self._sql, self._analytical = PersonalSql(connection, VIEWS), analytical
         self._asked = Counter[bytes]()  # aggregations over large tables that no columns were there for
@@ -238,7 +241,8 @@ class Query:
     def _recall(self, user: str, request: str, limit: int, role: str | None, where: Mapping[str, Any]) -> Answer:
         if role is not None:
             raise InvalidInput("a question is not narrowed down by role; nothing was searched", field="role")
-        route = _Route("recall", "a question in words: by words and meaning", self._rows_of(("messages", "facts")))
+        way = "words alone, as no model is chosen" if self._embeddings.model is None else "words and meaning"
+        route = _Route("recall", f"a question in words: by {way}", self._rows_of(("messages", "facts")))
         return _timed(route, lambda: _of_items(self._memory.recall(user, request, limit=limit, **where)))
 
     def _chosen(

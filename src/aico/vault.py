@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal, Self
 
+from aico.approval import Consent
 from aico.audit import AuditReport, sampled_content, search_for_leaks, used_temporary_places
 from aico.backup import BackupInfo, OnProgress, restore
 from aico.data.audit_log import Action
@@ -19,12 +20,11 @@ from aico.portability.report import ImportReport
 from aico.security import session_unlock
 from aico.security.keys import Passphrase
 from aico.security.keyslots import VaultFile
-from aico.security.live_keys import LiveKeys
 from aico.settings import Settings, vault_folder
 from aico.user_erasure import UserErasure, erase_user
 from aico.vault_folder import VAULT_FILE
 from aico.vault_layers import Derived, Meaning, People, Records, Services, Store
-from aico.vault_opening import connected, given_secret, page_keys_of, unlock, unlocked_folder
+from aico.vault_opening import Opening, connected, given_secret, page_keys_of, unlock, unlocked_folder
 
 
 def open_vault(
@@ -34,21 +34,28 @@ def open_vault(
     create: bool = True,
     settings: Settings | None = None,
     accept_older: bool = False,
+    approve_settings: bool = False,
 ) -> "Vault":
     """Open the vault in `path` (default: AICO_HOME, else ~/.aico), or make one there if `create`.
 
     Without a passphrase it is unlocked by the machine's keyring or the file that AICO_PASSPHRASE_FILE names; a
     recovery phrase is accepted wherever a passphrase is. A new vault gets a passphrase slot and nothing else.
     `accept_older` is for a folder that you put back yourself, and that was further once: it counts from there on.
+    `approve_settings` says yes to what its config.toml lets out or guards less than the defaults (`aico.approval`); later
+    openings need no other yes until that changes. `settings` of your own need none.
 
     Raises NotFound (no vault and not `create`), WrongPassphrase, KeyslotMissing (nothing to unlock it with),
-    Tampered or FormatTooNew (vault.json), OlderState (it was further once), UnlockError (the folder is somebody else's), StorageError or Busy.
+    Tampered or FormatTooNew (vault.json), OlderState (it was further once), AccessDenied (config.toml has settings that nobody said yes to), UnlockError (the
+    folder is somebody else's), StorageError or Busy.
     Whatever is raised, nothing was changed.
 
     >>> with aico.open(folder / "mine", passphrase="correct horse battery staple") as mine:
     ...     _ = mine.memory.record("mia", "I moved to Lisbon in May.", conversation="c1")
     """
-    return Vault(*unlocked_folder(path, passphrase, create=create, settings=settings), accept_older=accept_older)
+    opening = unlocked_folder(path, passphrase, create=create, settings=settings)
+    if approve_settings:
+        opening = opening._replace(consent=Consent.GIVEN)
+    return Vault(opening, accept_older=accept_older)
 
 
 def open_database(path: Path | str | None = None, *, passphrase: str | None = None) -> EncryptedLibSQLConnection:
@@ -56,8 +63,8 @@ def open_database(path: Path | str | None = None, *, passphrase: str | None = No
 
     For looking at it and for taking schemas up and down; everything else wants `open_vault`. Raises as that does.
     """
-    folder, keys, chosen = unlocked_folder(path, passphrase, create=False, settings=None)
-    return connected(folder, page_keys_of(keys), chosen)
+    opening = unlocked_folder(path, passphrase, create=False, settings=None)
+    return connected(opening.folder, page_keys_of(opening.keys), opening.settings)
 
 
 def lock_vault(path: Path | str | None = None) -> bool:
@@ -108,11 +115,11 @@ class Vault:
     'I moved to Lisbon in May.'
     """
 
-    def __init__(self, folder: Path, keys: LiveKeys, settings: Settings, *, accept_older: bool = False) -> None:
-        self.folder, self.settings = folder, settings
+    def __init__(self, opening: Opening, *, accept_older: bool = False) -> None:
+        self.folder, self.settings = opening.folder, opening.settings
         self._closing = ExitStack()
         with self._closed_on_error():
-            store = Store.opened(folder, keys, settings, self._closing, accept_older=accept_older)
+            store = Store.opened(opening, self._closing, accept_older=accept_older)
             people = People(store)
             records = Records(store, people)
             meaning = Meaning(store, people, records)

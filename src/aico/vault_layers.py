@@ -33,6 +33,7 @@ from aico.analytics.engine import AnalyticsEngine
 from aico.analytics.training import TrainingExport
 from aico.analytics.view import ColumnView
 from aico.anchor import CommitAnchor
+from aico.approval import Approval
 from aico.backup import Backups
 from aico.clock import IdSource
 from aico.data.album import Album
@@ -69,7 +70,7 @@ from aico.security.live_keys import LiveKeys
 from aico.settings import Settings
 from aico.vault_folder import DATA_FOLDER
 from aico.vault_keys import VaultKeys
-from aico.vault_opening import connected, page_keys_of
+from aico.vault_opening import Opening, connected, page_keys_of
 from aico.views import Views
 
 HOT_TIER, COLUMNS, INDEX_FOLDER, CHROMA, BACKUP_FOLDER = "lmdb", "duckdb", "index", "chroma", "backups"
@@ -94,10 +95,9 @@ class Store:
     natural_ids: NaturalIds
 
     @classmethod
-    def opened(
-        cls, folder: Path, keys: LiveKeys, settings: Settings, closing: ExitStack, *, accept_older: bool
-    ) -> Self:
-        """Connect, check that the folder is no older copy, and bring the schemas up to this release."""
+    def opened(cls, opening: Opening, closing: ExitStack, *, accept_older: bool) -> Self:
+        """Connect, check that the folder is no older copy and its settings are wanted, and bring the schemas up to this release."""
+        folder, keys, settings, consent = opening
         closing.callback(keys.close)
         vault_file, page_keys = VaultFile.read(keys.vault_json), page_keys_of(keys)
         connection = connected(folder, page_keys, settings)
@@ -107,6 +107,8 @@ class Store:
         anchor.keep()
         closing.callback(anchor.close)
         SchemaRegistry.apply_core_schemas(connection)
+        audit_log = AuditLog(connection, key=keys.chain, clock=settings.clock)
+        Approval(audit_log).settle(settings, consent)
         logs = LogRepository(connection, clock=settings.clock, retention=_retention(settings))
         closing.callback(logs.close)
         return cls(
@@ -119,7 +121,7 @@ class Store:
             anchor=anchor,
             logs=logs,
             plugins=Plugins(connection),
-            audit_log=AuditLog(connection, key=keys.chain, clock=settings.clock),
+            audit_log=audit_log,
             feed=ChangeFeed(connection, clock=settings.clock),
             ids=IdSource(settings.clock),
             natural_ids=NaturalIds(keys.natural),
@@ -193,7 +195,7 @@ class Derived:
             conversations=records.messages,
             facts=records.statements,
             embeddings=meaning.embeddings,
-            importance=Importance(store.connection, records.marks),
+            importance=Importance(store.connection),
         )
         self.hot_tier = _hot_tier(store)
         closing.callback(self.hot_tier.close)
@@ -274,6 +276,7 @@ class Services:
         self.query = Query(
             store.connection,
             memory=self.memory,
+            embeddings=meaning.embeddings,
             users=people.users,
             conversations=records.messages,
             facts=records.statements,

@@ -1,7 +1,9 @@
 """What lies between a folder's path and its open database: the folder, what unlocks it, the connection."""
 
 from pathlib import Path
+from typing import NamedTuple
 
+from aico.approval import Consent
 from aico.data.libsql import EncryptedLibSQLConnection
 from aico.data.libsql.sealed.page_cipher import DatabaseKeys
 from aico.errors import KeyslotMissing, NotFound, storage_error
@@ -21,12 +23,21 @@ from aico.vault_folder import (
 )
 
 
+class Opening(NamedTuple):
+    """A vault's folder with its keys, and how it is to be opened."""
+
+    folder: Path
+    keys: LiveKeys
+    settings: Settings
+    consent: Consent
+
+
 def unlocked_folder(
     path: Path | str | None, passphrase: str | None, *, create: bool, settings: Settings | None
-) -> tuple[Path, LiveKeys, Settings]:
+) -> Opening:
     """The vault's folder, made first if there is none and `create`, with its keys and settings. Raises as `open_vault`."""
     folder = vault_folder(path)
-    secret = given_secret(passphrase)
+    secret, consent = given_secret(passphrase), Consent.ASKED_FOR if settings is None else Consent.NOT_NEEDED
     try:
         if not (folder / VAULT_FILE).exists():
             finish_creation(folder)
@@ -40,6 +51,7 @@ def unlocked_folder(
                     hint="pass passphrase=…, or set AICO_PASSPHRASE_FILE",
                 )
             create_vault(folder, secret, settings or load_settings(folder))
+            consent = Consent.GIVEN if settings is None else consent
         check_ownership(folder)
         chosen = settings or load_settings(folder)
         keys = LiveKeys(
@@ -47,7 +59,7 @@ def unlocked_folder(
         )
     except OSError as exc:
         raise storage_error(exc, folder, "nothing was changed") from exc
-    return folder, keys, chosen
+    return Opening(folder, keys, chosen, consent)
 
 
 def page_keys_of(keys: LiveKeys) -> DatabaseKeys:

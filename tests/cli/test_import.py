@@ -141,6 +141,7 @@ def test_an_import_succeeds_though_the_model_cannot_be_reached_and_says_so(
 ) -> None:
     monkeypatch.delenv("AICO_EMBEDDER")
     run("models", "use", "ollama/nothing", "--url", "http://127.0.0.1:9")
+    run("config", "approve", "--yes")
     file = written(tmp_path / "talk.jsonl", line(1), line(2))
     imported = run("import", file)
     assert imported.exit_code == 0

@@ -88,13 +88,13 @@ def test_the_chain_is_proved_and_a_head_kept_elsewhere_proves_the_end(log: None,
     with aico.open(home, passphrase=PASSPHRASE) as vault:
         vault.keys.add_recovery_phrase()
     proved = run_json("logs", "verify-chain")
-    assert (proved["intact"], proved["entries"]) == (True, 1)
+    assert (proved["intact"], proved["entries"]) == (True, 2)  # and what config.toml weakens, since the vault was made
     assert run_json("logs", "verify-chain", "--head", proved["head"])["intact"]
     assert proved["head"] in run("logs", "verify-chain").stdout
     assert run_json("logs", "verify-chain", "--head", "nonsense", exit_code=2)["error"] == "InvalidInput"
     with aico.open(home, passphrase=PASSPHRASE) as vault:
         vault.connection.execute("DROP TRIGGER audit_log_keeps_rows")
-        vault.connection.execute("DELETE FROM audit_log")
+        vault.connection.execute("DELETE FROM audit_log WHERE id > 1")
     assert run_json("logs", "verify-chain", exit_code=4)["intact"] is False
     assert run("logs", "verify-chain", "--head", proved["head"]).exit_code == 4
 

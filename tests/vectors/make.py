@@ -1,6 +1,7 @@
 """Makes the golden vault of the format that this code writes: once for each format, then never again.
 
     python -m tests.vectors.make tests/vectors/format-1
+    python -m tests.vectors.make tests/vectors/format-2 libsql
 
 What it left is committed and must open for ever (`test_golden.py`); remaking it would prove nothing.
 """
@@ -9,10 +10,12 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import aico
+from aico.data.libsql import EngineName
 from aico.security.encrypted_file import EncryptedFile
 from aico.security.key_manager import AICOKeyManager
 from aico.testing import PASSPHRASE, FixedClock, cheap_settings
@@ -24,10 +27,10 @@ FACT = "Mia lives in Lisbon"
 FILE_TEXT = "Dear diary,\nthis file was sealed.\n"
 
 
-def make(folder: Path) -> None:
+def make(folder: Path, engine: EngineName = "sqlite") -> None:
     """Vault, recovery phrase, backup, sealed file and export in `folder`, which does not exist yet."""
     folder.mkdir(parents=True)
-    vault_folder, settings = folder / "vault", cheap_settings(clock=FixedClock(AT))
+    vault_folder, settings = folder / "vault", replace(cheap_settings(clock=FixedClock(AT)), engine=engine)
     with aico.open(vault_folder, passphrase=PASSPHRASE, settings=settings) as vault:
         for number, text in enumerate(SETTLED):
             vault.memory.record("mia", text, conversation="c1", source_id=str(number), at=AT)
@@ -47,6 +50,7 @@ def make(folder: Path) -> None:
     (folder / "closed").rename(hot_tier)  # as it was closed: nobody maps what a killed process left
     for made_anew in (*vault_folder.glob("data/aico.db-[dst]*"), *hot_tier.glob("[glu]*")):
         made_anew.unlink()
+    shutil.rmtree(vault_folder / "data" / "open", ignore_errors=True)  # who was killed is no process of tomorrow's
 
 
 def write_and_be_killed(folder: Path) -> None:
@@ -58,5 +62,7 @@ def write_and_be_killed(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    *how, place = sys.argv[1:]
-    write_and_be_killed(Path(place)) if how else make(Path(place))
+    if sys.argv[1] == "--killed":
+        write_and_be_killed(Path(sys.argv[2]))
+    else:
+        make(Path(sys.argv[1]), *sys.argv[2:])

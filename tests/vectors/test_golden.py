@@ -10,6 +10,7 @@ from aico.data.libsql.connection import EncryptedLibSQLConnection
 from aico.errors import Tampered
 from aico.security.encrypted_file import EncryptedFile
 from aico.security.key_manager import AICOKeyManager
+from aico.security.keyslots import VaultFile
 from aico.testing import PASSPHRASE, cheap_settings
 from tests.independent import decryptor
 from tests.vectors.make import AT, FACT, FILE_TEXT, IN_THE_LOG, SETTLED
@@ -21,6 +22,8 @@ ALL = sorted([*SETTLED, *IN_THE_LOG])
 @pytest.fixture(params=GOLDEN, ids=lambda folder: folder.name)
 def golden(request, tmp_path) -> Path:
     """A copy, private as the original was: a checkout knows nothing of owners and modes."""
+    if request.param.name == "format-2":
+        pytest.importorskip("libsql", reason="the engine libsql needs the extra aico[libsql]")
     folder = tmp_path / "golden"
     shutil.copytree(request.param, folder)
     for path in (folder, *folder.rglob("*")):
@@ -38,7 +41,7 @@ def texts_of(vault: aico.Vault) -> list[str]:
 
 
 def test_there_is_one_for_each_format():
-    assert [folder.name for folder in GOLDEN] == ["format-0", "format-1"]
+    assert [folder.name for folder in GOLDEN] == ["format-0", "format-1", "format-2"]
 
 
 def test_a_golden_vault_opens_with_what_its_log_held_and_is_written_to(golden):
@@ -58,7 +61,8 @@ def test_a_golden_backup_is_restored(golden):
     with opened(golden / "restored") as vault:
         assert texts_of(vault) == sorted(SETTLED)
         findings = {finding.name: finding.ok for finding in vault.doctor()}
-    assert findings["page map"]  # restored, a vault of format 0 has one too
+        sealed = vault.connection.detects_tampering
+    assert findings.get("page map") is (True if sealed else None)  # restored, a vault of format 0 has one too
 
 
 def test_a_golden_file_and_a_golden_export_are_read(golden, tmp_path):
@@ -72,11 +76,12 @@ def test_a_golden_file_and_a_golden_export_are_read(golden, tmp_path):
 
 
 def test_a_golden_vault_is_read_from_the_bytes_alone(golden):
-    database = decryptor.open_vault(golden / "vault", PASSPHRASE)
-    found = [text for (text,) in database.execute("SELECT text FROM messages ORDER BY text")]
-    assert found == ALL
-    assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    database.close()
+    if VaultFile.read(golden / "vault" / "vault.json").engine == "sqlite":  # libSQL's wheel writes pages of its own
+        database = decryptor.open_vault(golden / "vault", PASSPHRASE)
+        found = [text for (text,) in database.execute("SELECT text FROM messages ORDER BY text")]
+        assert found == ALL
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        database.close()
     assert decryptor.hot_tier(golden / "vault", PASSPHRASE)["session_memory"]
     [backup] = (golden / "backups").glob("*.aicobackup")
     _, copy = decryptor.full_backup(backup.read_bytes(), PASSPHRASE)
@@ -91,10 +96,10 @@ def test_a_golden_vault_is_read_from_the_bytes_alone(golden):
 def test_the_map_that_a_newer_vault_must_have_cannot_be_left_out_by_calling_it_older(golden):
     """The attack: a database of format 1 is not taken for one of format 0 by removing its map or changing its salt."""
     database = golden / "vault" / "data" / "aico.db"
-    content = bytearray(database.read_bytes())
-    if not content[0] & 0x80:
+    content, page_map = bytearray(database.read_bytes()), Path(f"{database}-map")
+    if not page_map.exists():
         return  # it never had one
-    Path(f"{database}-map").unlink()
+    page_map.unlink()
     with pytest.raises(Tampered):
         opened(golden / "vault")
     content[0] &= 0x7F

@@ -19,14 +19,22 @@ FIRST_USER = "me"
 _Opened = TypeVar("_Opened")
 
 
-def opened(home: Path | None, *, accept_older: bool = False, typed: list[str] | None = None) -> "Vault":
+def opened(
+    home: Path | None,
+    *,
+    accept_older: bool = False,
+    approve_settings: bool = False,
+    typed: list[str] | None = None,
+) -> "Vault":
     """The vault, which must exist: unlocked by file, session or keyring, else by what a person types at the terminal.
 
     What was typed is added to `typed`. Raises as `aico.open`; without a terminal KeyslotMissing or KeyringUnavailable.
     """
     import aico
 
-    return _opened(home, partial(aico.open, create=False, accept_older=accept_older), typed)
+    return _opened(
+        home, partial(aico.open, create=False, accept_older=accept_older, approve_settings=approve_settings), typed
+    )
 
 
 def opened_database(home: Path | None) -> "EncryptedLibSQLConnection":

@@ -1,4 +1,4 @@
-"""`aico config`: the vault's settings. They hold no secrets, so none of these commands unlocks anything."""
+"""`aico config`: the vault's settings. They hold no secrets: only what lets memories out needs the keys, for a yes."""
 
 import os
 
@@ -60,13 +60,19 @@ def set(call: Call, *, name: str, value: str) -> None:
 
     Every other line and comment stays as it is. A vault that is open keeps its settings until it is opened again.
     """
+    from aico.cli._approval import tell_of_approval
     from aico.config_file import write_setting
     from aico.configuration import read_value
     from aico.settings import vault_folder
 
     folder, read = vault_folder(call.home), read_value(name, value)
     write_setting(folder, name, read)
-    answer({"name": name, "value": read}, lambda: say(f"{name} = {read}"), as_json=call.as_json)
+
+    def show() -> None:
+        say(f"{name} = {read}")
+        tell_of_approval(call.home)
+
+    answer({"name": name, "value": read}, show, as_json=call.as_json)
 
 
 @config.command()
@@ -91,6 +97,23 @@ def validate(call: Call) -> None:
 
     file = check_file(vault_folder(call.home))
     answer({"file": str(file), "ok": True}, lambda: say(f"{file} is sound."), as_json=call.as_json)
+
+
+@config.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@common
+def approve(call: Call, *, yes: bool) -> None:
+    """Say yes to settings that let memories out or guard them less.
+
+    config.toml can be changed by whoever can write to the vault's folder. What it sends elsewhere holds only once
+    somebody who can unlock the vault has said yes to it.
+    """
+    from aico.cli._approval import approve_settings
+
+    weakened = approve_settings(call.home, yes=yes)
+    answer(
+        {"approved": weakened}, lambda: say("Approved." if weakened else "Nothing needs a yes."), as_json=call.as_json
+    )
 
 
 @config.command()

@@ -213,11 +213,11 @@ def rollback(call: Call, *, schema: str, version: int, backup: str | None, yes: 
     from aico.data.libsql.migrations import losses, losses_of_removal, remove_plugin, roll_back
     from aico.data.libsql.registry import SchemaRegistry
 
-    if not (yes or can_confirm()):
-        raise InvalidInput("rolling back was not confirmed; nothing was changed", hint="add --yes")
     with opened_database(call.home) as connection:
         removes = version == 0 and _is_installed_plugin(connection, schema)
         known = None if removes else SchemaRegistry.get_schema(schema)
+        if not (yes or can_confirm()):
+            raise InvalidInput("rolling back was not confirmed; nothing was changed", hint="add --yes")
         lost = losses_of_removal(connection, schema) if known is None else losses(connection, known, version)
         if not yes:
             _ask(schema, version, lost)

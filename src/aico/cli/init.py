@@ -56,7 +56,7 @@ def _made(call: Call, engine: "EngineName | None") -> "Vault":
         )
     typed = asked_twice() if passphrase_file() is None and at_terminal() else None
     settings = None if engine is None else replace(load_settings(folder), engine=engine)
-    return aico.open(folder, passphrase=typed, settings=settings)
+    return aico.open(folder, passphrase=typed, settings=settings, approve_settings=True)
 
 
 def _wanted(flag: bool | None, question: str) -> bool:

@@ -56,6 +56,7 @@ class Action(StrEnum):
     UNLOCKED = "unlocked"
     SESSION_CREATED = "session created"
     SESSION_REVOKED = "session revoked"
+    SETTINGS_APPROVED = "settings approved"
     VAULT_LEFT_UNLOCKED = "vault left unlocked"
 
 
@@ -175,6 +176,18 @@ class AuditLog:
             (*(() if user_id is None else (_hex(user_id),)), count),
         )
         return [_entry(row) for row in reversed(rows)]
+
+    def last(self, action: Action) -> AuditEntry | None:
+        """The last entry of one kind, None if there is none.
+
+        >>> vault.audit_log.last(Action.RESTORED) is None
+        True
+        """
+        row = self._connection.fetch_one(
+            "SELECT id, at, action, user_id, subject_id, counts FROM audit_log WHERE action = ? ORDER BY id DESC LIMIT 1",
+            (str(action),),
+        )
+        return None if row is None else _entry(row)
 
     def head(self) -> Head:
         """How far the log reaches now. Note it down where whoever changes the vault cannot change it.

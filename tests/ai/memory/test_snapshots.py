@@ -99,6 +99,34 @@ def test_the_next_process_takes_the_snapshot_up_and_answers_the_same(tmp_path, b
         assert built
 
 
+def test_the_first_codes_are_kept_however_new_the_snapshot_without_them_is(tmp_path, monkeypatch):
+    pytest.importorskip("faiss", reason="codes need the extra `embed`")
+    with opened(tmp_path / "v") as vault:
+        say(vault, *(f"word{number} and more" for number in range(120)))
+        keep(vault)
+        monkeypatch.setattr(indexes_module, "SNAPSHOT_REST_S", 3600.0)
+        for name, value in {"CODED_FROM": 50, "CODE_EVERY": 20}.items():
+            monkeypatch.setattr(f"aico.ai.memory.index.vectors.{name}", value)
+        user_id = vault.users.find("mia")
+        assert vault.indexes.current(user_id).coded_count == 0
+        vault.indexes.current(user_id).code_vectors()
+    with opened(tmp_path / "v") as vault:
+        assert vault.indexes.current(user_id).coded_count == 120
+
+
+def test_codes_are_written_once_and_not_again_while_a_snapshot_rests(tmp_path, monkeypatch):
+    pytest.importorskip("faiss", reason="codes need the extra `embed`")
+    for name, value in {"CODED_FROM": 50, "CODE_EVERY": 20}.items():
+        monkeypatch.setattr(f"aico.ai.memory.index.vectors.{name}", value)
+    with opened(tmp_path / "v") as vault:
+        say(vault, *(f"word{number} and more" for number in range(120)))
+        monkeypatch.setattr(indexes_module, "SNAPSHOT_REST_S", 3600.0)
+        path = keep(vault)
+        written = path.stat().st_mtime_ns
+        say(vault, *(f"other{number} and more" for number in range(40)), conversation="c2")
+        assert keep(vault) == path and path.stat().st_mtime_ns == written
+
+
 def test_what_was_said_after_it_is_found_and_what_was_removed_is_not(tmp_path, built):
     path = filled(tmp_path / "v")
     kept = path.read_bytes()

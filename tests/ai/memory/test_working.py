@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import aico
 from aico import Message
-from aico.ai.memory import working
+from aico.ai.memory import hot_pages, working
 from aico.errors import InvalidInput, StorageError
 from aico.testing import PASSPHRASE, FixedClock, cheap_settings, temporary_vault
 from tests import children
@@ -205,8 +205,8 @@ def test_inside_a_transaction_it_sees_what_is_not_committed(vault):
 def test_a_long_message_is_left_to_the_truth(vault):
     vault.memory.record("mia", "short", conversation="c")
     assert texts(vault) == ["short"]
-    vault.memory.record("mia", "x" * (working.TURN_BYTES_MAX + 1), conversation="c")
-    assert [len(text) for text in texts(vault)] == [5, working.TURN_BYTES_MAX + 1]
+    vault.memory.record("mia", "x" * (hot_pages.TURN_BYTES_MAX + 1), conversation="c")
+    assert [len(text) for text in texts(vault)] == [5, hot_pages.TURN_BYTES_MAX + 1]
 
 
 def test_after_forget_no_page_holds_it_with_the_keys(vault):

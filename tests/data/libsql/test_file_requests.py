@@ -73,6 +73,20 @@ def test_only_whole_pages_with_their_reserved_bytes_are_written(killed, vfs, dat
     assert (killed / DATABASE).read_bytes() == before
 
 
+def test_a_control_that_is_not_the_end_of_a_checkpoint_leaves_it_open(killed, vfs):
+    """What a checkpoint copied is told when it ends, whatever else SQLite asks of the file until then."""
+    database = apsw.VFSFile(vfs.name, str(killed / DATABASE), [MAIN, 0])
+    log = apsw.VFSFile(vfs.name, str(killed / LOG), [WAL, 0])
+    before = (killed / MAP).read_bytes()
+    database.xWrite(bytes(database.xRead(PAGE, PAGE)), PAGE)
+    assert not database.xFileControl(9999, 0)
+    unchanged = (killed / MAP).read_bytes()[: len(before)] == before
+    database.xFileControl(apsw.SQLITE_FCNTL_CKPT_DONE, 0)
+    assert unchanged and (killed / MAP).read_bytes() != before
+    log.xClose()
+    database.xClose()
+
+
 def test_what_is_no_frame_is_neither_read_nor_written(killed, log):
     before = (killed / LOG).read_bytes()
     with pytest.raises(apsw.IOError, match="unknown WAL read"):

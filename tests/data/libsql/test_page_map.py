@@ -7,6 +7,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from aico.data.libsql.sealed import page_map
 from aico.data.libsql.sealed.page_cipher import DatabaseKeys, SoleKey
 from aico.data.libsql.sealed.page_map import PageMap, PageTampered
 from aico.errors import Tampered
@@ -312,6 +313,18 @@ def test_two_processes_see_what_the_other_wrote_through_appending_and_rewriting(
     assert not one.is_newest(29, bytes(12))
     assert not one.is_newest(30, bytes(12))
     assert [path.name for path in tmp_path.iterdir()] == [MAP]
+
+
+def test_a_map_that_counts_more_runs_than_it_holds_is_refused(tmp_path, monkeypatch):
+    """The attack: a map of a program that has the keys and writes another layout."""
+    first = open_map(tmp_path)
+    first.create()
+    monkeypatch.setattr(
+        PageMap, "_state", lambda self, counter: page_map._STATE_HEAD.pack(page_map._STATE, counter, True, False, 0, 9)
+    )
+    first.rewrite()
+    with pytest.raises(PageTampered):
+        open_map(tmp_path).refresh()
 
 
 def test_a_process_never_goes_back_to_an_older_map(tmp_path):

@@ -41,6 +41,8 @@ class UserIndex:
     kept: int = 0
     """The change that the snapshot on the disk reflects, as far as this process knows; 0 for none."""
     kept_codes: int = 0
+    tried_codes: int = 0
+    """Rows that had a code when a snapshot was last begun."""
     kept_at_s: float = float("-inf")
     size_bytes: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -48,7 +50,12 @@ class UserIndex:
 
     def begin(self, index: RecallIndex, position: int) -> None:
         """Go on with another index."""
-        self.index, self.position, self.kept, self.kept_codes = index, position, position, index.coded_count
+        self.index, self.position, self.kept = index, position, position
+        self.kept_codes = self.tried_codes = index.coded_count
+
+    def has_first_codes(self) -> bool:
+        """Whether it was coded since a snapshot was last begun, which has no code at all."""
+        return not self.tried_codes and not self.kept_codes and self.index.coded_count > 0
 
 
 class Indexes:
@@ -165,7 +172,7 @@ class Indexes:
         with self._lock:
             users = list(self._users.items())
         for user_id, user in users:
-            if not user.kept and self._worth_keeping(user):
+            if (not user.kept or user.has_first_codes()) and self._worth_keeping(user):
                 self._try_to_keep(user_id, user)
         self._tell_all()
 
@@ -246,7 +253,11 @@ class Indexes:
 
     def _worth_keeping(self, user: UserIndex, *, rested: bool = True) -> bool:
         count = len(user.index)
-        if count < SNAPSHOT_FROM or (rested and monotonic() - user.kept_at_s < SNAPSHOT_REST_S):
+        if count < SNAPSHOT_FROM:
+            return False
+        if user.has_first_codes():  # without them the next process would spend seconds to find the code book again
+            return True
+        if rested and monotonic() - user.kept_at_s < SNAPSHOT_REST_S:
             return False
         if not user.kept or user.index.coded_count > user.kept_codes:
             return True
@@ -254,7 +265,7 @@ class Indexes:
 
     def _try_to_keep(self, user_id: bytes, user: UserIndex) -> None:
         """Write a person's index to its snapshot. What goes wrong costs the next process some time, and is said."""
-        user.kept_at_s = monotonic()
+        user.kept_at_s, user.tried_codes = monotonic(), user.index.coded_count
         try:
             with self._writing:
                 self._keep(user_id, user)

@@ -5,6 +5,8 @@ The steps are numbered as in docs/decisions/0014 (words), 0016 (meaning) and 004
 document numbers, and what is computed for it has one place each.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from aico.ai.memory.candidates import Candidates, Floats, Ints, Mask
@@ -18,6 +20,7 @@ _SATURATION = 0.9
 """BM25's k1, as in `index.postings`."""
 _BLOCK = 64
 _NONE = -1
+_MOST_BITS = np.int32(0x7FFFFFFF)
 
 
 def rank(found: Candidates, weights: Weights = FITTED) -> Floats:
@@ -27,11 +30,10 @@ def rank(found: Candidates, weights: Weights = FITTED) -> Floats:
 
 def shares_of_the_best(found: Candidates, weights: Weights = FITTED) -> Floats:
     """The share of the best possible match that each candidate is (steps 2 to 6; when is meant: docs/decisions/0050)."""
-    total, lending = np.zeros(len(found), np.float32), found.lending.copy()
-    lending[0] *= np.where(found.after_question, np.float32(1 + weights.reply), np.float32(1))
-    for word, idf in enumerate(found.idf.tolist()):
-        lent = (found.near_by_word[word] * lending).sum(axis=0)
-        total += word_worth(found.by_word[word] + lent, idf=idf)
+    replies = np.where(found.after_question, np.float32(1 + weights.reply), np.float32(1))
+    lending = np.concatenate([found.lending[:1] * replies, found.lending[1:]])
+    lent_by_word = (found.near_by_word * lending).sum(axis=1)
+    total: Floats = word_worth(found.by_word + lent_by_word, idf=found.idf[:, None]).sum(axis=0)
     total += episode_shares(found.bm25, found.episode, weights)
     total /= np.float32(found.idf.sum(dtype=np.float64) or 1)
     if found.likeness is not None and found.near_likeness is not None:
@@ -82,12 +84,14 @@ def best(scores: Floats, count: int) -> Ints:
     return np.asarray(candidates, np.int32)
 
 
-def neighbours(pool: Ints, links: Ints, *, away: int) -> Ints:
-    """The message so many turns along `links` from each of the pool, -1 where the episode ends before."""
+def neighbours(pool: Ints, links: Ints) -> Iterator[Ints]:
+    """The message one turn along `links` from each of the pool, then that two turns away: -1 where the episode ends before."""
     reached = pool
-    for _ in range(away):
-        reached = np.where(reached == _NONE, reached, links[reached])
-    return reached
+    for _ in range(TURNS_AROUND):
+        further = links[reached]
+        further[reached == _NONE] = _NONE
+        yield further
+        reached = further
 
 
 def widen(seeds: Ints, previous: Ints, following: Ints, allowed: Mask) -> Ints:
@@ -95,8 +99,7 @@ def widen(seeds: Ints, previous: Ints, following: Ints, allowed: Mask) -> Ints:
     reached = np.zeros(len(allowed), np.bool_)
     reached[seeds] = True
     for links in (previous, following):
-        for away in range(1, TURNS_AROUND + 1):
-            who = neighbours(seeds, links, away=away)
+        for who in neighbours(seeds, links):
             reached[who[who != _NONE]] = True
     pool = np.flatnonzero(reached).astype(np.int32)
     return pool[allowed[pool]]
@@ -109,22 +112,23 @@ def neighbourhood(
 
     Where nobody stands, or nobody who is allowed, the weight is 0 and the number means nothing.
     """
-    rows, lending = [], []
-    for away, weight in enumerate((weights.nearest_lends, weights.next_lends), start=1):
-        for links in (previous, following):
-            who = neighbours(pool, links, away=away)
-            rows.append(who)
-            lending.append(np.where((who != _NONE) & allowed[who], np.float32(weight), np.float32(0)))
-    return np.stack(rows), np.stack(lending)
+    who = np.empty((2 * TURNS_AROUND, len(pool)), np.int32)
+    for side, links in enumerate((previous, following)):
+        for away, reached in enumerate(neighbours(pool, links)):
+            who[2 * away + side] = reached
+    lent = np.array([weights.nearest_lends] * 2 + [weights.next_lends] * 2, np.float32)
+    lending = ((who != _NONE) & allowed[who]) * lent[:, None]
+    return who, lending
 
 
-def word_worth(score: Floats, *, idf: float) -> Floats:
+def word_worth(score: Floats, *, idf: float | Floats) -> Floats:
     """What one word adds to a message, given its score there with what neighbours lend.
 
     `idf·s / (idf + s)` saturates as BM25 does within one message: a turn where each of two words occurs
     beats one whose neighbours repeat a single word. Worth +.02 of any@10 over adding up.
     """
-    return score * np.float32(idf) / (score + np.float32(idf))
+    rarity = np.asarray(idf, np.float32)
+    return np.asarray(score * rarity / (score + rarity))
 
 
 def beyond_chance(cosines: Floats, *, chance: float, spread: float) -> Floats:
@@ -148,18 +152,19 @@ def meaning_worth(own: Floats, lent: Floats, weights: Weights = FITTED) -> Float
 
 def episode_shares(own: Floats, episode: Ints, weights: Weights = FITTED) -> Floats:
     """What each message gains from its episode: a share of the mean of the episode's three best scores (step 5)."""
-    order = np.lexsort((-own, episode))
-    ranked, begins = own[order], np.diff(episode[order], prepend=_NONE) != 0
-    starts, inverse = np.flatnonzero(begins), np.cumsum(begins) - 1
+    # One number tells episode and score, since floats from 0 on compare as their bits do: sorting numbers is several times faster than `lexsort`.
+    bits = np.maximum(own, 0).astype(np.float32).view(np.int32)
+    keys = np.sort((episode.astype(np.int64) << 32) | (_MOST_BITS - bits))
+    ranked, begins = (_MOST_BITS - keys.astype(np.int32)).view(np.float32), np.diff(keys >> 32, prepend=_NONE) != 0
+    starts = np.flatnonzero(begins)
     sizes = np.diff(starts, append=len(own))
     total = np.zeros(len(starts), np.float32)
     for place in range(EPISODE_BEST):
         inside = sizes > place
         total[inside] += ranked[starts[inside] + place]
     mean = total / np.minimum(sizes, EPISODE_BEST).astype(np.float32)
-    shares = np.empty(len(own), np.float32)
-    shares[order] = np.float32(weights.episode) * mean[inverse]
-    return shares
+    shares = np.float32(weights.episode) * mean
+    return np.asarray(shares[np.searchsorted(keys[starts] >> 32, episode)])
 
 
 def turn_factors(*, lengths: Ints, asks: Mask, about: Mask, is_fact: Mask, weights: Weights = FITTED) -> Floats:

@@ -1,6 +1,6 @@
 """Working memory: the last turns of live conversations, in the hot tier, always what the truth would say.
 
-    pages of up to eight turns, the newest page never closed  ─┐
+    pages of up to eight turns (`hot_pages.py`)                ─┐
     the mark: the last change of the truth that they reflect   ─┴─ written together, compared before each answer
     contexts, each with the mark it was assembled at           ─── used while that is the newest change
 
@@ -19,24 +19,31 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from aico.ai.memory.background import Background
-from aico.clock import from_us, to_us, utc_offset_minutes
+from aico.ai.memory.hot_pages import (
+    MESSAGES,
+    NOT_OURS,
+    PAGE_TURNS,
+    PAGES_KEPT,
+    append,
+    drop_entry,
+    last_turns,
+    moment_of,
+    paged,
+    put_page,
+    read_page,
+)
 from aico.data.change_feed import ChangeFeed
 from aico.data.conversations import ConversationRepository, Moment
 from aico.data.json_values import checked_json_object
 from aico.data.libsql import LibSQLConnection, Row
-from aico.data.lmdb import FOR_EVER_S, PREFIX_BYTES, SEQUENCE_BYTES, SealedStore, SealedTransaction
+from aico.data.lmdb import FOR_EVER_S, PREFIX_BYTES, SealedStore, SealedTransaction
 from aico.errors import InvalidInput, NotFound, StorageError
 from aico.security.envelope import Place
 
 T = TypeVar("T")
 
-MESSAGES, STATE, CONTEXTS = "session_memory", "session_state", "session_contexts"
+STATE, CONTEXTS = "session_state", "session_contexts"
 TABLES = (MESSAGES, STATE, CONTEXTS)
-PAGE_TURNS, PAGE_BYTES = 8, 64 * 1024
-"""A page is closed when it has as many turns or bytes: each new turn seals its page again."""
-PAGES_KEPT = 8
-TURN_BYTES_MAX = 256 * 1024
-"""A conversation with a longer message among its last turns is left to the truth."""
 WARMED_TURNS = 32
 CHANGES_AT_ONCE = 500
 """Who is further behind begins anew: that costs less than reading on, as after an import."""
@@ -47,36 +54,6 @@ reads on by itself."""
 _TRIES = 4
 _MARK = ("mark",)
 """Named like all else: under other keys there is no mark, and what was named by the older ones is not used."""
-
-
-class _Turn(msgspec.Struct, array_like=True, frozen=True):
-    id: bytes
-    role: str
-    speaker: str | None
-    text: str
-    at_us: int
-    utc_offset_min: int
-    source_id: str | None
-    position: int
-
-    @property
-    def order(self) -> tuple[int, int]:
-        return self.at_us, self.position
-
-
-class _Page(msgspec.Struct, array_like=True, frozen=True):
-    begins: bool
-    """Whether its first turn is the conversation's first."""
-    closed: bool
-    """Whether another page follows; an entry whose newest page is closed has lost its end."""
-    conversation: str
-    turns: list[_Turn]
-
-
-class _LastTurns(NamedTuple):
-    prefix: bytes
-    conversation: str
-    turns: list[_Turn]
 
 
 class _Mark(msgspec.Struct, array_like=True, frozen=True):
@@ -110,12 +87,9 @@ class Assembled(NamedTuple):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_page = msgspec.msgpack.Decoder(_Page).decode
 _decode_context = msgspec.msgpack.Decoder(_KeptContext).decode
 _decode_state = msgspec.msgpack.Decoder(_State).decode
 _decode_mark = msgspec.msgpack.Decoder(_Mark).decode
-_NOT_OURS = (msgspec.MsgspecError, UnicodeDecodeError)
-"""What reading an entry of another release raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +139,12 @@ class WorkingMemoryStore:
             return self._conversations.recent(user_id, conversation, limit=limit)
         place = (user_id, self._conversations.conversation_id(user_id, conversation))
         try:
-            mark, found = self._in_step(lambda found: _last_turns(found, found.prefix(place), limit))
+            mark, found = self._in_step(lambda found: last_turns(found, found.prefix(place), limit))
         except StorageError:
             return self._conversations.recent(user_id, conversation, limit=limit)
         if found is not None:
             self._store.touch(found.prefix)
-            return [_moment(turn, found.conversation) for turn in found.turns]
+            return [moment_of(turn, found.conversation) for turn in found.turns]
         moments = self._conversations.recent(user_id, conversation, limit=max(limit, WARMED_TURNS))
         if mark is not None and moments:
             whole = len(moments) < max(limit, WARMED_TURNS)
@@ -218,13 +192,9 @@ class WorkingMemoryStore:
         One step, by one thread at a time, without a second look whether more came meanwhile: an answer looks again by
         itself.
         """
-        if self._connection.in_transaction or not self._following.acquire(blocking=False):
-            return
-        try:
-            with suppress(StorageError):
+        if not self._connection.in_transaction:
+            with self._following, suppress(StorageError):
                 self._read_on(self._store.read(_mark_of))
-        finally:
-            self._following.release()
 
     def lag(self) -> int:
         """How many changes were committed since the last that it reflects."""
@@ -255,7 +225,7 @@ class WorkingMemoryStore:
         wanted = set(ids)
 
         def work(found: SealedTransaction) -> bool:
-            pages = (_page(value) for _, value in _pages(found))
+            pages = (read_page(value) for _, value in _pages(found))
             contexts = (_kept_context(value) for _, value in found.values(CONTEXTS))
             return any(turn.id in wanted for page in pages if page is not None for turn in page.turns) or any(
                 not wanted.isdisjoint(kept.ids) for kept in contexts if kept is not None
@@ -373,13 +343,13 @@ class WorkingMemoryStore:
 
     def _warm(self, place: Place, moments: Sequence[Moment], mark: _Mark, *, whole: bool, ttl_s: float | None) -> None:
         kept = moments[-(PAGES_KEPT - 1) * PAGE_TURNS :]
-        pages = _paged(kept, begins=whole and len(kept) == len(moments))
+        pages = paged(kept, begins=whole and len(kept) == len(moments))
 
         def put(found: SealedTransaction) -> None:
             prefix = found.prefix(place)
-            _drop_entry(found, prefix)
+            drop_entry(found, prefix)
             for number, page in enumerate(pages, start=1):
-                _put_page(found, prefix, number, page, self._ttl(ttl_s))
+                put_page(found, prefix, number, page, self._ttl(ttl_s))
 
         if pages:
             self._keep(mark, put)
@@ -437,7 +407,7 @@ class WorkingMemoryStore:
             for change in changes:
                 if change["user_id"] is not None:
                     prefix = found.prefix((change["user_id"], change["conversation_id"]))
-                    _append(found, prefix, change, self._ttl_s)
+                    append(found, prefix, change, self._ttl_s)
             _put_mark(found, _mark_at(changes[-1]))
 
         self._store.write(work)
@@ -456,86 +426,9 @@ def _empty(found: SealedTransaction, mark: _Mark) -> None:
         found.empty(CONTEXTS)
 
 
-def _append(found: SealedTransaction, prefix: bytes, change: Row, ttl_s: float) -> None:
-    """Add a new message to its conversation's entry, or drop the entry where that would not be its exact end."""
-    newest = [(number, _page(value)) for number, value in islice(found.newest_first(MESSAGES, prefix), 2)]
-    if not newest:
-        return
-    number, page = newest[0]
-    turn = _turn_of_row(change) if change["text"] is not None else None
-    pages = [page for _, page in newest]
-    if turn is None or page is None or page.closed or len(turn.text) > TURN_BYTES_MAX or not _follows(turn, pages):
-        _drop_entry(found, prefix)
-        return
-    _put_page(found, prefix, number, _Page(page.begins, False, page.conversation, [*page.turns, turn]), ttl_s)
-
-
-def _follows(turn: _Turn, pages: Sequence[_Page | None]) -> bool:
-    """Whether it comes after the last turn there is; `pages` are the two newest, newest first."""
-    turns = [last for page in pages if page is not None for last in page.turns[-1:]]
-    return bool(turns) and turn.order > turns[0].order
-
-
-def _put_page(found: SealedTransaction, prefix: bytes, number: int, page: _Page, ttl_s: float) -> None:
-    """Write the newest page. If it is full now it is closed, an empty one follows it, and the oldest goes."""
-    value = _encode(page)
-    if not page.closed and (len(page.turns) >= PAGE_TURNS or len(value) >= PAGE_BYTES):
-        value = _encode(_Page(page.begins, True, page.conversation, page.turns))
-        following = _encode(_Page(False, False, page.conversation, []))
-        found.put(MESSAGES, _page_key(prefix, number + 1), following, ttl_s=ttl_s)
-        if number >= PAGES_KEPT:
-            found.delete(MESSAGES, _page_key(prefix, number + 1 - PAGES_KEPT))
-    found.put(MESSAGES, _page_key(prefix, number), value, ttl_s=ttl_s)
-
-
-def _last_turns(found: SealedTransaction, prefix: bytes, limit: int) -> _LastTurns | None:
-    """The last turns of a conversation, None where they do not all lie here."""
-    turns: list[_Turn] = []
-    expected: int | None = None
-    for number, value in found.newest_first(MESSAGES, prefix):
-        page = _page(value)
-        lost_the_end = page is not None and expected is None and page.closed
-        if page is None or lost_the_end or expected not in (None, number):
-            return None
-        turns = page.turns + turns
-        if len(turns) >= limit or page.begins:
-            return _LastTurns(prefix, page.conversation, turns[-limit:])
-        expected = number - 1
-    return None
-
-
-def _paged(moments: Sequence[Moment], *, begins: bool) -> list[_Page]:
-    """Pages for these turns, the last one open; none where a turn is too long."""
-    turns = [_turn_of(moment) for moment in moments]
-    if any(len(turn.text) > TURN_BYTES_MAX for turn in turns):
-        return []
-    pages = [
-        _Page(begins and start == 0, True, moments[0].conversation, turns[start : start + PAGE_TURNS])
-        for start in range(0, len(turns), PAGE_TURNS)
-    ]
-    last = pages.pop()
-    return [*pages, _Page(last.begins, False, last.conversation, last.turns)]
-
-
 def _pages(found: SealedTransaction) -> Iterator[tuple[bytes, bytes]]:
     mark = found.key(_MARK)
     return ((key, value) for key, value in found.values(MESSAGES) if key != mark)
-
-
-def _drop_entry(found: SealedTransaction, prefix: bytes) -> None:
-    for number in [number for number, _ in found.newest_first(MESSAGES, prefix)]:
-        found.delete(MESSAGES, _page_key(prefix, number))
-
-
-def _page_key(prefix: bytes, number: int) -> bytes:
-    return prefix + number.to_bytes(SEQUENCE_BYTES, "big")
-
-
-def _page(value: bytes | None) -> _Page | None:
-    try:
-        return None if value is None else _decode_page(value)
-    except _NOT_OURS:
-        return None
 
 
 def _state(value: bytes | None) -> tuple[str, dict[str, object]] | None:
@@ -545,14 +438,14 @@ def _state(value: bytes | None) -> tuple[str, dict[str, object]] | None:
     try:
         kept = _decode_state(value)
         return kept.session, msgspec.json.decode(kept.state, type=dict[str, object])
-    except _NOT_OURS:
+    except NOT_OURS:
         return None
 
 
 def _kept_context(value: bytes | None) -> _KeptContext | None:
     try:
         return None if value is None else _decode_context(value)
-    except _NOT_OURS:
+    except NOT_OURS:
         return None
 
 
@@ -564,7 +457,7 @@ def _context_at(found: SealedTransaction, key: bytes) -> tuple[bytes, _KeptConte
 def _shown(table: str, value: bytes) -> object:
     """An entry for people, without what only we need."""
     if table == MESSAGES:
-        page = _page(value)
+        page = read_page(value)
         turns = [] if page is None else page.turns
         return [{"role": turn.role, "speaker": turn.speaker, "text": turn.text} for turn in turns]
     if table == STATE:
@@ -580,7 +473,7 @@ def _mark_of(found: SealedTransaction) -> _Mark | None:
     value = found.get(MESSAGES, found.key(_MARK))
     try:
         return None if value is None else _decode_mark(value)
-    except _NOT_OURS:
+    except NOT_OURS:
         return None
 
 
@@ -600,42 +493,3 @@ def _is_no_insert(change: Row) -> bool:
 
 def _is_deletion(change: Row) -> bool:
     return change["table_name"] in ("messages", "conversations") and change["column_mask"] == 0
-
-
-def _turn_of_row(row: Row) -> _Turn:
-    return _Turn(
-        row["key"],
-        row["role"],
-        row["speaker"],
-        row["text"],
-        row["at"],
-        row["utc_offset_min"],
-        row["source_id"],
-        row["position"],
-    )
-
-
-def _turn_of(moment: Moment) -> _Turn:
-    return _Turn(
-        bytes.fromhex(moment.id),
-        moment.role,
-        moment.speaker,
-        moment.text,
-        to_us(moment.at),
-        utc_offset_minutes(moment.at),
-        moment.source_id,
-        moment.position,
-    )
-
-
-def _moment(turn: _Turn, conversation: str) -> Moment:
-    return Moment(
-        id=turn.id.hex(),
-        text=turn.text,
-        role=turn.role,
-        conversation=conversation,
-        speaker=turn.speaker,
-        at=from_us(turn.at_us, utc_offset_min=turn.utc_offset_min),
-        source_id=turn.source_id,
-        position=turn.position,
-    )

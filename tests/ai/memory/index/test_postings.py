@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aico.ai.memory.index.postings import LENGTH_SHARE, SATURATION, InvertedIndex, Scorer
+from aico.ai.memory.index import bm25 as scoring
+from aico.ai.memory.index.bm25 import LENGTH_SHARE, SATURATION, Scorer, added_up, best_by_words
+from aico.ai.memory.index.postings import InvertedIndex
 
 texts = st.lists(st.lists(st.sampled_from("abcdef"), max_size=8), min_size=1, max_size=12)
 
@@ -47,8 +49,7 @@ def test_scores_are_bm25_however_the_documents_came(
     alive = data.draw(st.lists(st.booleans(), min_size=len(documents), max_size=len(documents)).filter(any))
     scorer = scorer_of(index, documents, alive)
     for word in "abz":
-        scores = np.zeros(len(documents), np.float32)
-        scorer.weigh([word]).add_to(scores)
+        scores = scorer.weigh([word]).at(np.arange(len(documents), dtype=np.int32))
         assert scores[alive] == pytest.approx(np.array(bm25(word, documents, alive))[alive], rel=1e-5)
 
 
@@ -68,16 +69,66 @@ def test_compaction_keeps_the_living_and_forgets_the_words_of_the_dead(
 
 
 @given(documents=texts, wanted=st.sets(st.integers(0, 11)))
-def test_worths_looked_up_for_some_are_those_added_up_for_all(documents: list[list[str]], wanted: set[int]) -> None:
+def test_worths_looked_up_for_some_are_those_of_all(documents: list[list[str]], wanted: set[int]) -> None:
     index, count = InvertedIndex(), len(documents)
     index.add_many(enumerate(documents))
-    marked = np.array([number in wanted for number in range(count)], np.bool_)
-    numbers, place_of = np.flatnonzero(marked), np.full(count, -1, np.int32)
-    place_of[numbers] = np.arange(len(numbers))
+    numbers = np.array(sorted(number for number in wanted if number < count), np.int32)
     found = scorer_of(index, documents, [True] * count).weigh(["a", "b"])
     scores = np.zeros(count, np.float32)
-    found.add_to(scores)
-    assert (found.at(marked, place_of, len(numbers)) == scores[numbers]).all()
+    for places, worths in found.worths() if found.parts else []:
+        scores[places] = worths
+    assert (found.at(numbers) == scores[numbers]).all()
+
+
+@given(
+    seed=st.integers(0, 1000),
+    size=st.integers(1, 3000),
+    question=st.lists(st.integers(0, 60), max_size=6),
+    count=st.integers(1, 120),
+    allowed_share=st.sampled_from([0.02, 0.5, 1.0]),
+    dead_share=st.sampled_from([0.0, 0.01, 0.3]),
+    data=st.data(),
+)
+def test_the_best_by_words_are_those_of_looking_at_every_document(
+    seed: int, size: int, question: list[int], count: int, allowed_share: float, dead_share: float, data: st.DataObject
+) -> None:
+    draws = np.random.default_rng(seed)
+    words = np.minimum(draws.zipf(1.3, (size, 8)), 60)  # a few in most documents, most in a few
+    documents = [[str(word) for word in row] for row in words.tolist()]
+    index = InvertedIndex()
+    index.add_many(enumerate(documents[: size // 2]))
+    for number, some in enumerate(documents[size // 2 :], size // 2):
+        index.add(number, some)
+    alive = draws.random(size) >= dead_share
+    alive[0] = True
+    allowed = alive & (draws.random(size) < allowed_share)
+    everything = bool(allowed.all())
+    scorer = scorer_of(index, documents, alive.tolist())
+    found = [scorer.weigh([str(word), str(word + 30)]) for word in dict.fromkeys(question)]
+    every = np.arange(size, dtype=np.int32)
+    whole = added_up(found, [word.at(every) for word in found], size) * allowed
+    best = np.flatnonzero(whole > 0)
+    if len(best) > count:
+        best = np.flatnonzero(whole >= np.partition(whole, -count)[-count])
+    listed_from, look_pays_from = data.draw(st.sampled_from([(0, 0), (size + 1, 0), (0, size), (size + 1, 10 * size)]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "_LISTED_FROM", listed_from)
+        patch.setattr(scoring, "_LOOK_PAYS_FROM", look_pays_from)
+        patch.setattr(scoring, "_LOOKUP", data.draw(st.sampled_from([0, 10])))
+        numbers, scores = best_by_words(found, count, size=size, allowed=None if everything else allowed)
+    assert (np.diff(numbers) > 0).all() and allowed[numbers].all()
+    assert (scores == whole[numbers]).all()
+    assert set(best.tolist()) <= set(numbers.tolist())
+
+
+def test_documents_that_hold_a_frequent_word_alone_are_not_looked_at() -> None:
+    rare = set(np.random.default_rng(0).choice(20_000, 40, replace=False).tolist())
+    documents = [["often", "rare"] if number in rare else ["often"] for number in range(20_000)]
+    index = InvertedIndex()
+    index.add_many(enumerate(documents))
+    scorer = scorer_of(index, documents, [True] * len(documents))
+    numbers, _ = best_by_words([scorer.weigh(["often"]), scorer.weigh(["rare"])], 20, size=20_000, allowed=None)
+    assert numbers.tolist() == sorted(rare)
 
 
 def test_segments_stay_few_while_documents_keep_coming() -> None:

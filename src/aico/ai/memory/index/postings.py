@@ -1,15 +1,14 @@
-"""Which documents hold which terms, and how well a document answers: BM25 over NumPy arrays.
+"""Which documents hold which terms, and how often, in NumPy arrays.
 
 Documents are numbered 0, 1, 2 … in order of arrival. Postings lie in a few sorted segments of growing size
 and, for the newest documents, in small arrays per term. Only counts are stored: weights are computed when
-asked, from the documents alive then, so scores never depend on the order of arrival or on what was removed.
+asked (`index.bm25`), from the documents alive then, so scores never depend on the order of arrival or on what was removed.
 """
 
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import log
 from typing import TypeAlias
 
 import numpy as np
@@ -21,11 +20,6 @@ Ints: TypeAlias = npt.NDArray[np.int32]
 Floats: TypeAlias = npt.NDArray[np.float32]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Places: TypeAlias = npt.NDArray[np.int64]
-
-SATURATION = 0.9
-"""BM25's k1: how soon a repeated word stops counting. Chosen on conversation turns, with `LENGTH_SHARE`."""
-LENGTH_SHARE = 0.4
-"""BM25's b: how much a long document is held against it."""
 
 _RECENT_LIMIT = 10_000
 """Newest documents kept in arrays per term before they become a segment."""
@@ -212,68 +206,3 @@ def _joined(older: _Segment, newer: _Segment) -> _Segment:
 def _up_to(starts: Places, term_count: int) -> Places:
     """The starts of so many terms: those that a segment does not have begin and end at its end."""
     return np.concatenate([starts, np.full(term_count + 1 - len(starts), starts[-1])])
-
-
-class Scorer:
-    """BM25 of one state of an index: which documents are alive, and how long they are.
-
-    `tf·(k1+1) / (tf + k1·(1 - b + b·length/average)) · idf` summed over the words, with
-    `idf = ln(1 + (N - n + ½) / (n + ½))` (Robertson and Zaragoza, "The probabilistic relevance framework:
-    BM25 and beyond", 2009; the idf that cannot fall below zero is Lucene's).
-    """
-
-    def __init__(
-        self, index: InvertedIndex, *, lengths: Ints, alive: Mask, alive_count: int, total_length: int
-    ) -> None:
-        self._index = index
-        self._alive = alive
-        self._alive_count = alive_count
-        self._all_alive = alive_count == len(alive)
-        average = total_length / alive_count if total_length else 1.0
-        self._norms: Floats = lengths.astype(np.float32)
-        """Of each document, what BM25 adds to a word's count to divide by."""
-        self._norms *= np.float32(SATURATION * LENGTH_SHARE / average)
-        self._norms += np.float32(SATURATION * (1 - LENGTH_SHARE))
-
-    def weigh(self, terms: Iterable[str]) -> "Found":
-        """Where a word occurs, under any of its terms, and what it is worth to each document there.
-
-        Dead documents get a worth too; the caller masks them.
-        """
-        parts = self._index.find_any(terms)
-        holders = min(sum(self._count_alive(part.documents) for part in parts), self._alive_count)
-        idf = log(1 + (self._alive_count - holders + 0.5) / (holders + 0.5))
-        places = [part.documents.astype(np.intp) for part in parts]  # NumPy would convert them at every use
-        worths = [self._worths(at, part.counts, idf) for at, part in zip(places, parts, strict=True)]
-        return Found(idf, list(zip(places, worths, strict=True)))
-
-    def _worths(self, documents: Places, counts: npt.NDArray[np.uint8], idf: float) -> Floats:
-        worths = self._norms[documents]
-        worths += counts
-        np.divide(counts, worths, out=worths)
-        worths *= np.float32(idf * (SATURATION + 1))
-        return worths
-
-    def _count_alive(self, documents: Ints) -> int:
-        return len(documents) if self._all_alive else int(np.count_nonzero(self._alive[documents]))
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """One word of a question: how rare it is, and its worth in the documents that hold it."""
-
-    idf: float
-    parts: list[tuple[Places, Floats]]
-
-    def add_to(self, scores: Floats) -> None:
-        """Add the word's worth to an array with one place a document."""
-        for documents, worths in self.parts:
-            scores[documents] += worths
-
-    def at(self, wanted: Mask, place_of: Places, count: int) -> Floats:
-        """The word's worth to `count` documents: those marked in `wanted`, each at the place that `place_of` tells."""
-        worths_of = np.zeros(count, np.float32)
-        for documents, worths in self.parts:
-            hits = np.flatnonzero(wanted[documents])
-            worths_of[place_of[documents[hits]]] += worths[hits]
-        return worths_of

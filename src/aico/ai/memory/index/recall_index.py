@@ -15,12 +15,13 @@ import numpy.typing as npt
 
 from aico.ai.memory.candidates import Candidates
 from aico.ai.memory.index.analysis import Analyzer, date_terms, said_terms
+from aico.ai.memory.index.bm25 import Scorer
 from aico.ai.memory.index.documents import EVERYTHING, Document, DocumentTable, Filter, Scored
 from aico.ai.memory.index.episodes import Episodes
 from aico.ai.memory.index.ids import NumbersById
 from aico.ai.memory.index.languages import language
 from aico.ai.memory.index.parts import inside
-from aico.ai.memory.index.postings import InvertedIndex, Scorer
+from aico.ai.memory.index.postings import InvertedIndex
 from aico.ai.memory.index.query import Query, QueryReader
 from aico.ai.memory.index.scripts import fold_case, normalise
 from aico.ai.memory.index.search import CANDIDATES, IndexState, Lift, Question, Search

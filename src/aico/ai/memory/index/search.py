@@ -1,5 +1,6 @@
 """One search: from the words of a question to ranked documents, each with the reasons why."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -7,8 +8,9 @@ import numpy as np
 
 from aico.ai.memory import ranking
 from aico.ai.memory.candidates import Candidates
+from aico.ai.memory.index.bm25 import Scorer, added_up, best_by_words
 from aico.ai.memory.index.documents import EVERYTHING, FACT, MESSAGE, DocumentTable, Filter, Scored
-from aico.ai.memory.index.postings import Floats, Ints, Mask, Places, Scorer
+from aico.ai.memory.index.postings import Floats, Ints, Mask, Places
 from aico.ai.memory.index.query import Query, QueryReader
 from aico.ai.memory.index.vectors import Apart, Meaning, VectorTable
 from aico.ai.memory.index.when import Window
@@ -91,15 +93,15 @@ class Search:
 
     def candidates(self, count: int) -> Candidates:
         """The `count` best by words and as many by meaning, with their neighbours, and what is known of each."""
-        scores = self._word_scores()
-        pool = self._pool(scores, count)
+        pool = self._pool(count)
         previous, following, episode = self._state.links
         allowed = self._table.current if self._filter is None else self._filter
         around, lending = ranking.neighbourhood(pool, previous, following, allowed)
         near = _Surroundings(self._table.size, pool, around)
         by_word = np.empty((len(self._found), len(near.documents)), np.float32)
         for word, found in enumerate(self._found):
-            by_word[word] = found.at(near.wanted, near.place_of, len(near.documents))
+            by_word[word] = found.at(near.documents)
+        of_words = by_word.take(near.of_pool, axis=1)
         likeness = None if self._apart is None else self._likeness(self._apart, near.documents)
         column, places = self._table.column, pool.astype(np.intp)  # NumPy would convert them at every use
         return Candidates(
@@ -107,11 +109,11 @@ class Search:
             around=around,
             lending=lending,
             idf=np.array([found.idf for found in self._found], np.float32),
-            by_word=by_word.take(near.of_pool, axis=1),
+            by_word=of_words,
             near_by_word=by_word.take(near.of_around, axis=1),
             likeness=None if likeness is None else likeness[near.of_pool],
             near_likeness=None if likeness is None else likeness[near.of_around],
-            bm25=scores[places],
+            bm25=added_up(self._found, list(of_words), len(pool)),
             episode=episode[places],
             about=self._about(places),
             is_fact=column("is_fact")[places],
@@ -149,19 +151,12 @@ class Search:
             for place, (id_, share) in enumerate(zip(self._table.ids_of(numbers), shares.tolist(), strict=True))
         ]
 
-    def _word_scores(self) -> Floats:
-        """Each document's BM25; 0 where the filter does not let it through."""
-        scores = np.zeros(self._table.size, np.float32)
-        for found in self._found:
-            found.add_to(scores)
-        if self._filter is not None:
-            scores *= self._filter
-        return scores
-
-    def _pool(self, scores: Floats, count: int) -> Ints:
+    def _pool(self, count: int) -> Ints:
         """The best by words and the best by meaning, ties settled, with their neighbours."""
-        seeds = ranking.best(scores, count)
-        seeds = seeds[self._table.order_by_score(seeds, scores[seeds])[:count]]
+        seeds, scores = best_by_words(self._found, count, size=self._table.size, allowed=self._filter)
+        first = ranking.best(scores, count)
+        seeds, scores = seeds[first], scores[first]
+        seeds = seeds[self._table.order_by_score(seeds, scores)[:count]]
         if self._apart is not None:
             alike, cosines = self._vectors.nearest(self._apart.direction, count, self._filter)
             likeness = ranking.beyond_chance(cosines, chance=self._apart.chance, spread=self._apart.spread)
@@ -173,7 +168,7 @@ class Search:
         allowed = self._table.current if self._filter is None else self._filter
         return ranking.widen(seeds, previous, following, allowed)
 
-    def _likeness(self, apart: Apart, documents: Places) -> Floats:
+    def _likeness(self, apart: Apart, documents: Ints) -> Floats:
         """How like the question some documents are beyond chance; far below 0 without a vector."""
         cosines = self._vectors.cosines(apart.direction, documents)
         return ranking.beyond_chance(cosines, chance=apart.chance, spread=apart.spread)
@@ -216,12 +211,28 @@ class _Surroundings:
     """The pool and those around it, each document once: what signals are gathered for."""
 
     def __init__(self, size: int, pool: Ints, around: Ints) -> None:
-        self.wanted = np.zeros(size, np.bool_)
-        self.wanted[pool] = self.wanted[around] = True
-        self.documents = np.flatnonzero(self.wanted)
-        self.place_of = np.empty(size, np.int64)  # read where `wanted` is set only
-        self.place_of[self.documents] = np.arange(len(self.documents))
-        self.of_pool, self.of_around = self.place_of[pool], self.place_of[around]
+        wanted = np.zeros(size, np.bool_)
+        wanted[pool] = wanted[around] = True
+        self.documents = np.flatnonzero(wanted).astype(np.int32)
+        place_of = _places.of(size)
+        place_of[self.documents] = np.arange(len(self.documents))
+        self.of_pool, self.of_around = place_of[pool], place_of[around]
+
+
+class _Places(threading.local):
+    """An array of one thread to note places in, never cleared: only what was noted a moment ago is read."""
+
+    def __init__(self) -> None:
+        self._places = np.empty(0, np.intp)
+
+    def of(self, size: int) -> Places:
+        """With room for so many documents."""
+        if not size <= len(self._places) <= 2 * size:
+            self._places = np.empty(size, np.intp)
+        return self._places[:size]
+
+
+_places = _Places()
 
 
 def _mask(table: DocumentTable, state: IndexState, question: Question, where: Filter) -> Mask:

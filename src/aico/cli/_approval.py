@@ -1,0 +1,41 @@
+"""A person's yes to settings that let memories out or guard them less: `aico.approval` says which and why."""
+
+from pathlib import Path
+
+import click
+
+from aico.cli._show import say
+from aico.cli._unlock import can_confirm, confirmed, opened
+from aico.errors import InvalidInput
+
+
+def approve_settings(home: Path | None, *, yes: bool) -> list[str]:
+    """Show what the vault's settings weaken and note the yes to it; what was approved.
+
+    Raises InvalidInput where nobody can be asked and `yes` is not given, Abort for a no, and as `aico.open`.
+    """
+    from aico.approval import weakened_by
+    from aico.settings import load_settings, vault_folder
+
+    weakened = weakened_by(load_settings(vault_folder(home)))
+    for sentence in weakened:
+        click.echo(f"- {sentence}", err=True)
+    if weakened and not yes:
+        if not can_confirm():
+            raise InvalidInput("nobody is here to say yes; nothing was changed", hint="--yes")
+        if not confirmed("Do you want that?"):
+            raise click.Abort
+    if weakened:
+        opened(home, approve_settings=True).close()
+    return weakened
+
+
+def tell_of_approval(home: Path | None) -> None:
+    """After a setting was written: what the vault needs before it opens with it."""
+    from aico.approval import weakened_by
+    from aico.settings import load_settings, vault_folder
+    from aico.vault_folder import VAULT_FILE
+
+    folder = vault_folder(home)
+    if (folder / VAULT_FILE).exists() and weakened_by(load_settings(folder)):
+        say("Unless you did so before, say yes to it: `aico config approve`. The vault does not open until then.")
