@@ -32,10 +32,12 @@ WHERE = Filter(kinds=frozenset({"message"}))
 MODES = ("by_words", "by_meaning")
 STEPS = (0.7, 0.85, 1.0, 1.2, 1.4)
 """What each weight is multiplied with, one after the other, as long as that helps."""
-FIXED = ("made_by", "like_from", "same_from", "telling_length", "favourite", "helpful", "in_time", *MODES)
+FIXED = ("made_by", "like_from", "common", "same_from", "telling_length", "favourite", "helpful", "in_time", *MODES)
 OFF = {
     "without neighbours": {"nearest_lends": 0.0, "next_lends": 0.0},
     "without neighbours two turns away": {"next_lends": 0.0},
+    "without “a reply borrows more”": {"reply": 0.0},
+    "without “names a time, or an amount, as asked”": {"tells": 0.0},
     "without whom the question is about": {"speaker": 0.0},
     "without the episode": {"episode": 0.0},
     "without the length of a turn": {"length": 0.0},

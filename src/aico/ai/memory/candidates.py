@@ -46,11 +46,15 @@ class Candidates:
     is_fact: Mask
     asks: Mask
     """Holds a question."""
+    after_question: Mask
+    """The turn before holds one."""
     from_user: Mask
     lengths: Ints
     """In words."""
     at_us: npt.NDArray[np.integer[Any]]
     """When it was said; of a fact, since when it holds."""
+    tells: Mask | None = None
+    """Names a time, or an amount, where the question asks for one; None where it does not."""
     in_time: Floats | None = None
     """How well that fits the time the question names, 0 to 1; None where it names none."""
 

@@ -30,16 +30,20 @@ def rank(found: Candidates, weights: Weights = FITTED) -> Floats:
 
 def shares_of_the_best(found: Candidates, weights: Weights = FITTED) -> Floats:
     """The share of the best possible match that each candidate is (steps 2 to 6; when is meant: docs/decisions/0050)."""
-    lent_by_word = (found.near_by_word * found.lending).sum(axis=1)
+    replies = np.where(found.after_question, np.float32(1 + weights.reply), np.float32(1))
+    lending = np.concatenate([found.lending[:1] * replies, found.lending[1:]])
+    lent_by_word = (found.near_by_word * lending).sum(axis=1)
     total: Floats = word_worth(found.by_word + lent_by_word, idf=found.idf[:, None]).sum(axis=0)
     total += episode_shares(found.bm25, found.episode, weights)
     total /= np.float32(found.idf.sum(dtype=np.float64) or 1)
     if found.likeness is not None and found.near_likeness is not None:
-        lent = (meaning_shares(found.near_likeness, weights) * found.lending).sum(axis=0)
+        lent = (meaning_shares(found.near_likeness, weights) * lending).sum(axis=0)
         total += meaning_worth(meaning_shares(found.likeness, weights), lent, weights)
     total *= turn_factors(
         lengths=found.lengths, asks=found.asks, about=found.about, is_fact=found.is_fact, weights=weights
     )
+    if found.tells is not None:
+        total *= np.where(found.tells, np.float32(1 + weights.tells), np.float32(1))
     in_time = found.in_time is not None and bool(found.in_time.any())
     if found.in_time is not None and in_time:
         total *= 1 + np.float32(weights.in_time) * found.in_time
@@ -48,6 +52,7 @@ def shares_of_the_best(found: Candidates, weights: Weights = FITTED) -> Floats:
             words=bool(len(found.idf)),
             meaning=found.likeness is not None,
             about_someone=bool(found.about.any()),
+            told=found.tells is not None,
             in_time=in_time,
             weights=weights,
         )
@@ -126,13 +131,13 @@ def word_worth(score: Floats, *, idf: float | Floats) -> Floats:
     return np.asarray(score * rarity / (score + rarity))
 
 
-def beyond_chance(cosines: Floats, *, chance: float) -> Floats:
-    """How much more alike than any two texts, 1 for the same: `(cos - chance) / (1 - chance)`, below 0 for less.
+def beyond_chance(cosines: Floats, *, chance: float, spread: float) -> Floats:
+    """How much more alike than any two texts, 1 for the same: `(cos - chance) / spread`, below 0 for less.
 
     Models differ in what cosine unrelated texts have, e5 about .77 and others near 0; corrected for that, as Cohen's
     kappa corrects agreement, likeness means the same for every model and question.
     """
-    return (cosines - np.float32(chance)) / np.float32(max(1 - chance, 1e-6))
+    return (cosines - np.float32(chance)) / np.float32(spread)
 
 
 def meaning_shares(likeness: Floats, weights: Weights = FITTED) -> Floats:
@@ -177,15 +182,22 @@ def turn_factors(*, lengths: Ints, asks: Mask, about: Mask, is_fact: Mask, weigh
 
 
 def best_possible(
-    *, words: bool, meaning: bool, about_someone: bool, in_time: bool = False, weights: Weights = FITTED
+    *,
+    words: bool,
+    meaning: bool,
+    about_someone: bool,
+    told: bool = False,
+    in_time: bool = False,
+    weights: Weights = FITTED,
 ) -> float:
     """A bound no total reaches: every word in the message and all around it, in an episode full of such messages, and
     each of them saying what the question means.
 
     With it a score means the same for every question; a word that nobody said weighs most and lowers it.
     """
-    lent = 2 * (weights.nearest_lends + weights.next_lends)
+    lent = (2 + weights.reply) * weights.nearest_lends + 2 * weights.next_lends
     words_and_episode = 1 + weights.episode * (_SATURATION + 1) if words else 0.0
     meant = weights.meaning * (1 + weights.meaning_lent * lent) if meaning else 0.0
-    who_and_when = (1 + weights.speaker if about_someone else 1) * (1 + weights.in_time if in_time else 1)
-    return (words_and_episode + meant) * (1 + weights.length) * who_and_when
+    who = 1 + weights.speaker if about_someone else 1.0
+    when = (1 + weights.tells if told else 1) * (1 + weights.in_time if in_time else 1)
+    return (words_and_episode + meant) * (1 + weights.length) * who * when

@@ -17,6 +17,8 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How much of its score a neighbour lends, one turn away (step 3)."""
     next_lends: float
     """And two turns away."""
+    reply: float
+    """How much more of it a turn that asks lends to the next one, which replies (step 3)."""
     speaker: float
     """How much more a turn counts when it was said by whom the question is about (step 4)."""
     episode: float
@@ -27,6 +29,8 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Words from which a turn counts as long."""
     question: float
     """How much less a turn counts that asks: the memory is in the reply (step 6)."""
+    tells: float
+    """How much more a turn counts that names a time where the question asks when, or a number where it asks how many."""
     in_time: float
     """How much more a turn counts that is of the time the question names (docs/decisions/0050)."""
     like_from: float
@@ -36,6 +40,9 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     paragraphs that answer English questions, .1 still three in a hundred. The price is that a question which nothing
     answers mostly finds something too: `score_min` leaves that out.
     """
+    common: float
+    """How much of what all texts have in common is taken out of a question before its likeness is told: what is like
+    everything is no answer in particular."""
     same_from: float
     """More alike than this counts as no more: texts that say the same."""
     meaning: float

@@ -1,10 +1,13 @@
 """Words, scripts, languages and stems."""
 
+import tomllib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aico.ai.memory.index.analysis import Analyzer, date_terms, default_language, detect_language
+from aico.ai.memory.index.languages import LANGUAGE_FILES, language
 from aico.ai.memory.index.scripts import fold_accents, fold_case, normalise, pieces, script_of, words_with_places
 
 
@@ -139,3 +142,31 @@ def test_a_date_is_told_on_its_authors_clock() -> None:
     assert date_terms(0, 0) == ("day:1", "month:1", "year:1970")
     assert date_terms(0, -60) == ("day:31", "month:12", "year:1969")
     assert date_terms(2**62, 0) == ()
+
+
+@pytest.mark.parametrize(
+    "code, one, other",
+    [("en", "went", "going"), ("en", "children", "child"), ("de", "gegangen", "gehen"), ("fr", "venue", "venir"),
+     ("es", "hicieron", "hacer"), ("es", "vuelvo", "volver")],
+)  # fmt: skip
+def test_irregular_forms_are_found_by_their_word(code: str, one: str, other: str) -> None:
+    analyzer = Analyzer()
+    assert analyzer.term(one, code) == analyzer.term(other, code)
+
+
+def test_no_irregular_form_is_of_two_words_or_left_out_of_questions() -> None:
+    for file in LANGUAGE_FILES:
+        lines = tomllib.loads(file.read_text(encoding="utf-8")).get("irregular", "").replace("\n", ";").split(";")
+        forms = [form for line in lines for form in line.split()[1:]]
+        assert len(forms) == len(set(forms)), file
+        assert not language(file.stem).stop_words.intersection(forms), file
+
+
+@pytest.mark.parametrize(
+    "text, tells_time, tells_amount",
+    [("I moved last week, at the end of it", True, False), ("We met in 2019", True, True), ("My sister has three cats", False, True),
+     ("I have a cat and we went for a walk", False, False), ("Gestern war ich mit dem Hund im Wald", True, False), ("昨天我去看牙医了", True, False)],
+)  # fmt: skip
+def test_a_text_that_names_a_time_or_an_amount_says_so(text: str, tells_time: bool, tells_amount: bool) -> None:
+    reading = Analyzer().read(text)
+    assert (reading.tells_time, reading.tells_amount) == (tells_time, tells_amount)

@@ -318,3 +318,24 @@ def test_searching_adding_and_removing_from_several_threads_keeps_the_index_whol
         thread.join()
     assert len(index) == 1 + 4 * 29
     assert len(index.containing_all("lisbon")) == len(index)
+
+
+@pytest.mark.parametrize("question", ["When did we paint the kitchen?", "How often did we paint the kitchen?"])
+def test_what_names_the_kind_of_thing_asked_for_comes_first(question: str) -> None:
+    index = RecallIndex()
+    index.add(
+        apart(
+            "we had to paint the kitchen once more",
+            "we had to paint the kitchen in 2019",
+            "we had to paint the kitchen once again",
+        )
+    )
+    assert index.search(question)[0].row == 1
+
+
+def test_a_reply_to_a_turn_that_asks_comes_before_what_follows_a_remark() -> None:
+    asked, told = RecallIndex(), RecallIndex()
+    for index, mark in ((asked, "?"), (told, ".")):
+        index.add([a_message(0, f"the bicycle of your uncle{mark}"), a_message(1, "it is red and rather old")])
+    scores = [{hit.row: hit.score for hit in index.search("bicycle")}[1] for index in (asked, told)]
+    assert scores[0] > scores[1]

@@ -115,8 +115,9 @@ def test_a_scan_of_any_size_tells_the_cosine(count: int) -> None:
         [int(row @ fixed_point(question).astype(np.int64)) for row in fixed_point(vectors[:50]).astype(np.int64)]
     )
     assert (cosines[:50] == whole.astype(np.float32) / np.float32(SCALE**2)).all(), "sums are exact in any order"
-    chance = table.chance(Meaning(fixed_point(question), np.zeros((0, 16), np.int16)))
-    assert abs(chance - float((vectors @ question).mean())) < 1e-3
+    apart = table.set_apart(Meaning(fixed_point(question), np.zeros((0, 16), np.int16)), common=0.0)
+    assert abs(apart.chance - float((vectors @ question).mean())) < 1e-3
+    assert abs(apart.spread - (1 - apart.chance)) < 1e-3
     assert fixed_point(np.array([[2.0, 0.0], [0.0, 0.0]])).tolist() == [[SCALE, 0], [0, 0]]
 
 
@@ -169,3 +170,19 @@ def test_after_any_history_an_index_with_vectors_answers_like_one_built_afresh(
         assert index.search(query, where=where, meaning=meaning, limit=limit) == afresh.search(
             query, where=where, meaning=meaning, limit=limit
         )
+
+
+def test_what_is_like_everything_is_less_like_a_question() -> None:
+    about = [unit(0.6, *[1.0 if place == number else 0.0 for place in range(4)]) for number in range(4)]
+    everything = np.sum(about, axis=0)
+    vectors = fixed_point(np.stack([*about, everything / np.linalg.norm(everything)]))
+    table = VectorTable()
+    table.add(range(5), vectors)
+    meaning = asked(unit(0.8, 0.7, 0.2, 0.2))
+    likeness = {}
+    for common in (0.0, 0.75):
+        found = table.set_apart(meaning, common=common)
+        cosines = table.cosines(found.direction, np.arange(5, dtype=np.int32))
+        likeness[common] = (cosines - found.chance) / found.spread
+    assert likeness[0.75][4] < likeness[0.0][4]
+    assert likeness[0.75][0] - likeness[0.75][4] > likeness[0.0][0] - likeness[0.0][4]

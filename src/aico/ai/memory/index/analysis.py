@@ -31,6 +31,8 @@ from aico.ai.memory.index.scripts import (
 )
 from aico.clock import EPOCH
 
+_DIGIT = re.compile(r"\d")
+_YEARS = frozenset(map(str, range(1900, 2100)))
 _UNDETECTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 
 _MINUTE_US = 60_000_000
@@ -54,6 +56,10 @@ class Reading:
     terms: list[str]
     asks: bool
     """It holds a question."""
+    tells_time: bool = False
+    """It holds a word for a time: "yesterday", "May", "2023"."""
+    tells_amount: bool = False
+    """It holds a number."""
     uncertain_words: tuple[str, ...] = ()
     """The distinct words of a text whose language is not certain, as they are written but case-folded."""
 
@@ -64,6 +70,7 @@ class Analyzer:
     def __init__(self) -> None:
         self._caches: dict[str, _TermCache] = {}
         self._names: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._telling: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
 
     def read(self, text: str) -> Reading:
         """The text's language and terms, repeats included, in order."""
@@ -74,7 +81,9 @@ class Analyzer:
         terms = self._terms(words, normalised, code)
         asks = any(mark in normalised for mark in _QUESTION_MARKS)
         uncertain = () if detected or len(words) > _UNCERTAIN_WORDS else tuple(dict.fromkeys(words))
-        return Reading(code, detected is not None, terms, asks, uncertain)
+        times, numbers = self._telling_terms(code)
+        tells_amount = _DIGIT.search(normalised) is not None or not numbers.isdisjoint(terms)
+        return Reading(code, detected is not None, terms, asks, not times.isdisjoint(terms), tells_amount, uncertain)
 
     def name_terms(self, name: str, code: str) -> tuple[str, ...]:
         """The marked terms of who spoke: the words of the name, as they are and stemmed."""
@@ -95,6 +104,18 @@ class Analyzer:
         """Drop every word seen so far; they are stemmed anew when they come again."""
         self._caches.clear()
         self._names.clear()
+
+    def _telling_terms(self, code: str) -> tuple[frozenset[str], frozenset[str]]:
+        """The terms that tell a time in a language, and those of its number words; "a" is none."""
+        known = self._telling.get(code)
+        if known is None:
+            entry = language(code)
+            numbers = entry.numbers.keys() - entry.stop_words
+            times, amounts = (
+                frozenset(self.term(word, code) for word in words) for words in (entry.time_words, numbers)
+            )
+            known = self._telling[code] = (times | _YEARS, amounts)
+        return known
 
     def _cache(self, code: str) -> "_TermCache":
         cache = self._caches.get(code)
@@ -118,6 +139,7 @@ class _TermCache(dict[str, str]):
 
     def __init__(self, code: str) -> None:
         super().__init__()
+        self._irregular = language(code).irregular
         self._stem_of_script = {language(code).script: _stemmer(code)}
 
     def __missing__(self, word: str) -> str:
@@ -128,7 +150,7 @@ class _TermCache(dict[str, str]):
         stem = self._stem_of_script.get(script)
         if stem is None:
             stem = self._stem_of_script[script] = _stemmer(DEFAULT_OF_SCRIPT.get(script, ""))
-        term = self[word] = fold_accents(stem(word)) or word
+        term = self[word] = fold_accents(stem(self._irregular.get(word, word))) or word
         return term
 
 

@@ -7,14 +7,16 @@ word dropped from it ("work", "world") loses the memory.
 
 import tomllib
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 _FOLDER = Path(__file__).with_name("languages")
 
-KNOWN_LANGUAGES = frozenset(path.stem for path in _FOLDER.glob("*.toml"))
+LANGUAGE_FILES = tuple(sorted(_FOLDER.glob("*.toml")))
+
+KNOWN_LANGUAGES = frozenset(path.stem for path in LANGUAGE_FILES)
 """The codes (ISO 639-1) of the languages that have a file."""
 
 DEFAULT_OF_SCRIPT: Mapping[str, str] = {
@@ -42,12 +44,20 @@ class Language:
     """Every form of every month's name, to 1..12."""
     ordinals: frozenset[str]
     """What may follow a day's number: 8th, 1er."""
+    irregular: Mapping[str, str] = field(default_factory=dict)
+    """Forms that no stemmer knows, to the word they are of: "went" to "go"."""
     time_phrases: tuple[str, ...] = ()
     """Regular expressions for times a question may name (`index.when`), over {number}, {day}, {weekday}, {month}, {year};
     a group in one is what names the time."""
     season_phrase: str = ""
     """One for seasons; its groups: season, last, year."""
     numbers: Mapping[str, int] = field(default_factory=dict)
+    asks_when: str = ""
+    """A regular expression for a question that asks for a time."""
+    asks_how_many: str = ""
+    """And for one that asks for an amount."""
+    time_words: frozenset[str] = frozenset()
+    """Words that tell when something was, years aside: "yesterday", "May"."""
     weekdays: frozenset[str] = frozenset()
     seasons: Mapping[str, int] = field(default_factory=dict)
     """Spring 0 to winter 3."""
@@ -76,9 +86,15 @@ def language(code: str) -> Language:
         second_person=_word_set(entry["second_person"]),
         months={form: number for number, forms in months for form in _word_set(forms)},
         ordinals=_word_set(entry.get("ordinals", "")),
+        irregular=dict(_irregular_forms(entry.get("irregular", ""))),
         time_phrases=tuple(when.get("phrases", ())),
         season_phrase=when.get("season", ""),
         numbers={word: int(number) for word, number in numbers},
+        asks_when=when.get("asks_when", ""),
+        asks_how_many=when.get("asks_how_many", ""),
+        time_words=_word_set(
+            " ".join([*entry.get("months", []), *(when.get(key, "") for key in ("told_by", "weekdays"))])
+        ),
         weekdays=_word_set(when.get("weekdays", "")),
         seasons={form: number for number, forms in enumerate(when.get("seasons", [])) for form in _word_set(forms)},
     )
@@ -89,6 +105,13 @@ def known_code(detected: str) -> str | None:
     base = detected.partition("-")[0]
     code = _SAME_AS.get(base, base)
     return code if code in KNOWN_LANGUAGES else None
+
+
+def _irregular_forms(lines: str) -> Iterator[tuple[str, str]]:
+    """From "go went gone; buy bought"."""
+    for entry in lines.replace("\n", ";").split(";"):
+        word, *forms = unicodedata.normalize("NFKC", entry).casefold().split() or [""]
+        yield from ((form, word) for form in forms)
 
 
 def _word_set(words: str) -> frozenset[str]:

@@ -39,6 +39,10 @@ class Query:
     """False when it has function words only, which are then looked for after all."""
     first_person: bool
     """It speaks of the person who asks, and not of the companion that is asked."""
+    asks_when: bool = False
+    """It asks for a time."""
+    asks_how_many: bool = False
+    """It asks for an amount."""
     language: str = ""
     """The code of the one it was read in."""
 
@@ -85,6 +89,8 @@ class QueryReader:
             content=bool(content),
             first_person=_holds_any(asked_in.first_person, folded, asked_in)
             and not _holds_any(asked_in.second_person, folded, asked_in),
+            asks_when=_asks(asked_in.asks_when, normalised),
+            asks_how_many=_asks(asked_in.asks_how_many, normalised),
             language=asked_in.code,
         )
 
@@ -132,6 +138,10 @@ class QueryReader:
         for entry in {asked_in.code: asked_in, **{entry.code: entry for entry in self.languages}}.values():
             if word in entry.months:
                 yield f"month:{entry.months[word]}"
+
+
+def _asks(pattern: str, normalised: str) -> bool:
+    return bool(pattern) and re.search(pattern, fold_case(normalised)) is not None
 
 
 def _without_ordinal(word: str, asked_in: Language) -> str:

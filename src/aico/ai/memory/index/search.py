@@ -12,7 +12,7 @@ from aico.ai.memory.index.bm25 import Scorer, added_up, best_by_words
 from aico.ai.memory.index.documents import EVERYTHING, FACT, MESSAGE, DocumentTable, Filter, Scored
 from aico.ai.memory.index.postings import Floats, Ints, Mask, Places
 from aico.ai.memory.index.query import Query, QueryReader
-from aico.ai.memory.index.vectors import Meaning, VectorTable
+from aico.ai.memory.index.vectors import Apart, Meaning, VectorTable
 from aico.ai.memory.index.when import Window
 from aico.ai.memory.weights import FITTED
 
@@ -70,12 +70,13 @@ class Search:
         self, table: DocumentTable, state: IndexState, vectors: VectorTable, question: Question, where: Filter
     ) -> None:
         self._table, self._state, self._vectors = table, state, vectors
-        self._asked, self._speakers, self._meaning = question.asked, question.speakers, question.meaning
+        self._asked, self._speakers = question.asked, question.speakers
         self._when = question.when
         self._filter = None if where == EVERYTHING and state.everything else _mask(table, state, question, where)
         self._found = [state.scorer.weigh(word.terms) for word in self._asked.words[:_WORDS_WEIGHED]]
         self._seen: dict[frozenset[int], tuple[str, ...]] = {}
-        self._chance = 0.0 if self._meaning is None else vectors.chance(self._meaning)
+        meaning = question.meaning
+        self._apart = None if meaning is None else vectors.set_apart(meaning, common=FITTED.common)
 
     def hits(self, limit: int, lift: Lift | None = None) -> list[Scored]:
         """The best of the pool, explained. `lift` has a say on those that would be among the first `LIFTED`."""
@@ -101,7 +102,7 @@ class Search:
         for word, found in enumerate(self._found):
             by_word[word] = found.at(near.documents)
         of_words = by_word.take(near.of_pool, axis=1)
-        likeness = None if self._meaning is None else self._likeness(self._meaning, near.documents)
+        likeness = None if self._apart is None else self._likeness(self._apart, near.documents)
         column, places = self._table.column, pool.astype(np.intp)  # NumPy would convert them at every use
         return Candidates(
             documents=pool,
@@ -117,6 +118,8 @@ class Search:
             about=self._about(places),
             is_fact=column("is_fact")[places],
             asks=column("asks")[places],
+            after_question=(around[0] >= 0) & column("asks")[around[0]],
+            tells=self._tells(places),
             from_user=column("from_user")[places],
             lengths=column("length")[places],
             at_us=column("at")[places],
@@ -154,9 +157,9 @@ class Search:
         first = ranking.best(scores, count)
         seeds, scores = seeds[first], scores[first]
         seeds = seeds[self._table.order_by_score(seeds, scores)[:count]]
-        if self._meaning is not None:
-            alike, cosines = self._vectors.nearest(self._meaning.question, count, self._filter)
-            likeness = ranking.beyond_chance(cosines, chance=self._chance)
+        if self._apart is not None:
+            alike, cosines = self._vectors.nearest(self._apart.direction, count, self._filter)
+            likeness = ranking.beyond_chance(cosines, chance=self._apart.chance, spread=self._apart.spread)
             likeness[likeness < FITTED.like_from] = 0
             best = ranking.best(likeness, count)
             alike, likeness = alike[best], likeness[best]
@@ -165,9 +168,16 @@ class Search:
         allowed = self._table.current if self._filter is None else self._filter
         return ranking.widen(seeds, previous, following, allowed)
 
-    def _likeness(self, meaning: Meaning, documents: Ints) -> Floats:
+    def _likeness(self, apart: Apart, documents: Ints) -> Floats:
         """How like the question some documents are beyond chance; far below 0 without a vector."""
-        return ranking.beyond_chance(self._vectors.cosines(meaning.question, documents), chance=self._chance)
+        cosines = self._vectors.cosines(apart.direction, documents)
+        return ranking.beyond_chance(cosines, chance=apart.chance, spread=apart.spread)
+
+    def _tells(self, pool: Places) -> Mask | None:
+        """Which of the pool name the kind of thing that is asked for, a time or an amount; None where it is another."""
+        kinds = {"tells_time": self._asked.asks_when, "tells_amount": self._asked.asks_how_many}
+        asked_for = [self._table.column(name)[pool] for name, asked in kinds.items() if asked]
+        return np.logical_or.reduce(asked_for) if asked_for else None
 
     def _about(self, pool: Places) -> Mask:
         """Which of the pool were said by whom the question is about."""

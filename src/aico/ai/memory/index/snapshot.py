@@ -23,6 +23,7 @@ import Stemmer
 from aico.ai.memory.index.codes import Codes
 from aico.ai.memory.index.documents import DocumentTable
 from aico.ai.memory.index.episodes import Episodes
+from aico.ai.memory.index.languages import LANGUAGE_FILES
 from aico.ai.memory.index.parts import Array, Parts, inside, under
 from aico.ai.memory.index.postings import InvertedIndex
 from aico.ai.memory.index.uncertain import UncertainWords
@@ -184,9 +185,9 @@ def analysis_digest() -> str:
     An index is read back by those alone who would build the same.
     """
     said = blake2b(digest_size=16)
-    for name in _READ_BY:
-        file = import_module(f"aico.ai.memory.index.{name}").__file__
-        said.update(Path(file).read_bytes() if file is not None else b"")
+    modules = (import_module(f"aico.ai.memory.index.{name}").__file__ for name in _READ_BY)
+    for file in (*(Path(file) for file in modules if file is not None), *LANGUAGE_FILES):
+        said.update(file.read_bytes())
     versions = (Stemmer.version(), pycld2.__version__, unicodedata.unidata_version, sys.byteorder)
     said.update(repr(versions).encode())
     return said.hexdigest()

@@ -11,6 +11,7 @@ sum is larger than the product of both lengths (Cauchy and Schwarz). So no score
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,9 @@ CODE_EVERY = 4_000
 """Newest rows without a code, all compared, before they are coded."""
 WIDE, WIDE_SHARE = 400, 1_000
 """How many rows the codes may name: so many, and one more for each `WIDE_SHARE` there are."""
+USUAL_FROM = 200
+"""From so many vectors on, what the memories have in common counts for more than what strangers have."""
+_FINER = 16
 _EXACT_SHARE = 4
 """A filter that leaves fewer than one in so many is answered by comparing all that it leaves."""
 
@@ -64,6 +68,18 @@ class Meaning:
     def of(cls, question: npt.NDArray[np.floating], strangers: npt.NDArray[np.floating]) -> "Meaning":
         """From unit vectors of one model: one, and some rows."""
         return cls(fixed_point(question), fixed_point(strangers))
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """What sets a question apart from other texts, and what its likeness is measured by."""
+
+    direction: Rows = field(repr=False)
+    """The question's vector less a share of what all texts have in common, brought to length 1."""
+    chance: float
+    """Its mean cosine with any text."""
+    spread: float
+    """How far above that it would be with a text that says the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +195,24 @@ class VectorTable:
         """Have room for so many documents."""
         self._row_of = _with_room(self._row_of, document_count)
 
-    def chance(self, meaning: Meaning) -> float:
-        """How like any text the question is: the mean of its cosines with all vectors and all strangers. Scans nothing."""
-        total = self._sum + meaning.strangers.sum(axis=0, dtype=np.int64) if len(self._sum) else 0
-        whole = int(np.dot(total, meaning.question.astype(np.int64)))
-        return whole / SCALE**2 / (len(self) + len(meaning.strangers))
+    def set_apart(self, meaning: Meaning, *, common: float) -> Apart:
+        """The question without `common` of the mean of all vectors, which some texts ("That's great!") are near to and
+        so like every question: hubs, as Radovanović, Nanopoulos and Ivanović call them ("Hubs in space", 2010). Scans nothing.
+
+        What the strangers have in common stands for `USUAL_FROM` memories, as a handful of these may be about one thing.
+        """
+        strangers, count = meaning.strangers.sum(axis=0, dtype=np.int64), len(meaning.strangers)
+        usual_from = USUAL_FROM if count else 0
+        usual = (self._sum + strangers * (usual_from / max(count, 1))) / (len(self) + usual_from)
+        apart = np.rint(_FINER * (meaning.question - common * usual)).astype(np.int64)  # whole: exact in any order
+        length = max(sqrt(_dot(apart, apart)) / (_FINER * SCALE), 1e-6)
+        direction, total = fixed_point(apart), self._sum + strangers
+        asked, any_text = (_dot(total, vector) / SCALE**2 for vector in (meaning.question, direction))
+        if count > 1:  # a stranger is like their mean as far as it is that mean: no text of this person's is
+            themselves = (count**2 - _dot(strangers, strangers) / SCALE**2) / (count * (count - 1))
+            any_text += common * themselves * usual_from / (len(self) + usual_from) / length
+        texts = len(self) + count
+        return Apart(direction, any_text / texts, max(1 - asked / texts, 1e-6) / length)
 
     # Comparing
 
@@ -395,6 +424,10 @@ class VectorTable:
         if document >= len(self._row_of) or self._row_of[document] == _NONE:
             return []
         return [int(self._row_of[document]), *self._more.get(document, ())]
+
+
+def _dot(one: npt.NDArray[np.integer], other: npt.NDArray[np.integer]) -> int:
+    return int(np.dot(one.astype(np.int64), other.astype(np.int64)))
 
 
 class _Scratch(threading.local):
