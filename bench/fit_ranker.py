@@ -94,7 +94,7 @@ def command(
         "weights": msgspec.to_builtins(chosen),
     }
     if write:
-        _write(chosen, data, held_out or results["fitted"])
+        _write(chosen, data, held_out, results["fitted"])
     tables = [_quality_table(results), _ablation_table(results), _probability_table(results)]
     report.publish(results, tables, as_json=as_json)
 
@@ -281,12 +281,18 @@ def _kept(ranked: Sequence[tuple[Asked, Scores]], least: float) -> dict[str, flo
     return {"evidence_kept": round(fmean(kept), 4), "nothing_said": round(fmean(silent), 4)}
 
 
-def _write(weights: Weights, data: Path, held_out: Mapping[str, Mapping[str, float]]) -> None:
+def _write(
+    weights: Weights,
+    data: Path,
+    held_out: Mapping[str, Mapping[str, float]],
+    fitted: Mapping[str, Mapping[str, float]],
+) -> None:
+    how = "one conversation left out" if held_out else "probabilities alone were fitted, on what is measured"
     figures = "; ".join(
         f"{mode.replace('_', ' ')} any@10 {one['any@10']}, all@10 {one['all@10']}, mrr {one['mrr']}"
-        for mode, one in held_out.items()
+        for mode, one in (held_out or fitted).items()
     )
-    made_by = f"python -m bench fit_ranker on {data.name}; one conversation left out: {figures}"
+    made_by = f"python -m bench fit_ranker on {data.name}; {how}: {figures}"
     content = msgspec.json.encode(msgspec.structs.replace(weights, made_by=made_by))
     FILE.write_bytes(msgspec.json.format(content, indent=2) + b"\n")
 
