@@ -114,5 +114,6 @@ def test_a_flipped_bit_never_gives_a_wrong_memory(left_behind):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_two_thousand_flipped_bits_never_give_a_wrong_memory(left_behind):
     print("\n2,000 flips"), report(flip_everywhere(left_behind, 2000, seed=2))

@@ -3,6 +3,8 @@
 import fcntl
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -287,6 +289,13 @@ def closed_without_saying(path: str) -> None:
     connection = sealed(path)
     connection.execute("INSERT INTO rows VALUES (10, 'x')")
     del connection
+
+
+def test_a_process_that_never_closed_ends_without_a_word(path):
+    script = f"from tests.data.libsql.cases import sealed; c = sealed({path!r}); c.execute(\"INSERT INTO rows VALUES (9, 'x')\")"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+    assert not os.path.exists(f"{path}-wal")  # it was the last one out
 
 
 def test_a_process_that_never_closed_loses_nothing(path):

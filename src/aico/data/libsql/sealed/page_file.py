@@ -32,8 +32,10 @@ _NONCE = slice(TAG_BYTES - TRAILER_BYTES, -1 - SESSION_BYTES)
 class PageFile(SealedFile):
     """The database file: whole pages, each sealed under its number."""
 
-    def __init__(self, ciphers: Ciphers, name: apsw.URIFilename | str, flags: list[int]) -> None:
+    def __init__(self, ciphers: Ciphers, name: apsw.URIFilename | str, flags: list[int], *, keeps: object) -> None:
+        """`keeps` lives as long as SQLite has the file open: the VFS, which it asks once more when a process just ends."""
         super().__init__("", name, flags)
+        self._keeps = keeps
         self.path = name.filename() if isinstance(name, apsw.URIFilename) else name
         self.log: WalFile | None = None
         self._ciphers = ciphers

@@ -39,7 +39,7 @@ class SealedVFS(apsw.VFS):
         kind = flags[0]
         if kind & apsw.SQLITE_OPEN_MAIN_DB and isinstance(name, apsw.URIFilename):
             self._folder = Path(name.filename()).parent
-            self._of_thread.pages = pages = PageFile(self._ciphers, name, flags)
+            self._of_thread.pages = pages = PageFile(self._ciphers, name, flags, keeps=self)
             return pages
         if kind & apsw.SQLITE_OPEN_WAL and isinstance(name, str):
             pages = self._of_thread.pages
