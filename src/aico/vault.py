@@ -45,9 +45,9 @@ def open_vault(
     openings need no other yes until that changes. `settings` of your own need none.
 
     Raises NotFound (no vault and not `create`), WrongPassphrase, KeyslotMissing (nothing to unlock it with),
-    Tampered or FormatTooNew (vault.json), OlderState (it was further once), AccessDenied (config.toml has settings that nobody said yes to), UnlockError (the
-    folder is somebody else's), StorageError or Busy.
-    Whatever is raised, nothing was changed.
+    Tampered or FormatTooNew (vault.json), OlderState (it was further once), AccessDenied (config.toml has
+    settings that nobody said yes to), UnlockError (the folder is somebody else's), StorageError or Busy. Whatever is
+    raised, nothing was changed.
 
     >>> with aico.open(folder / "mine", passphrase="correct horse battery staple") as mine:
     ...     _ = mine.memory.record("mia", "I moved to Lisbon in May.", conversation="c1")

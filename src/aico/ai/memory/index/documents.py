@@ -120,8 +120,8 @@ class DocumentTable:
                 self._conversations.number(entry.conversation), self._speakers.number(entry.speaker),
                 entry.believed_from_us if entry.kind == FACT else entry.at_us,
                 _STILL if entry.believed_until_us is None else entry.believed_until_us,
-                len(reading.terms), reading.asks, reading.tells_time, reading.tells_amount, self._languages.number(reading.language), reading.certain,
-                True, entry.believed_until_us is None,
+                len(reading.terms), reading.asks, reading.tells_time, reading.tells_amount,
+                self._languages.number(reading.language), reading.certain, True, entry.believed_until_us is None,
             )
             for entry, reading in zip(documents, readings, strict=True)
         ]  # fmt: skip
@@ -321,6 +321,7 @@ class _Numbers(Generic[Name]):
 _COLUMNS: dict[str, type] = {
     "row": np.int64, "id_high": np.uint64, "id_low": np.uint64, "is_fact": np.bool_, "at": np.int64, "position": np.int64,
     "from_user": np.bool_, "conversation": np.int32, "speaker": np.int32, "believed_from": np.int64,
-    "believed_until": np.int64, "length": np.int32, "asks": np.bool_, "tells_time": np.bool_, "tells_amount": np.bool_, "language": np.int16, "certain": np.bool_, "alive": np.bool_, "current": np.bool_,
+    "believed_until": np.int64, "length": np.int32, "asks": np.bool_, "tells_time": np.bool_, "tells_amount": np.bool_,
+    "language": np.int16, "certain": np.bool_, "alive": np.bool_, "current": np.bool_,
 }  # fmt: skip
 """In the order of the values in `DocumentTable.append`."""
