@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import pytest
 
 import aico
-from aico.ai.memory.index.when import window_meant
+from aico.ai.memory.index.when import DAY_US, beside_meant, window_meant
 from aico.clock import to_us
 from aico.testing import FixedClock, cheap_settings
 
@@ -86,6 +86,57 @@ def test_recall_prefers_what_is_of_the_time_asked_about(tmp_path) -> None:
         assert not any("time asked about" in hit.why for hit in asked[1:])
         plain = vault.memory.recall("mia", "Where did I walk with my sister?", as_of=NOW)
         assert not any("time asked about" in hit.why for hit in plain)
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "event", "window"),
+    [
+        ("en", "what did i buy two weeks before the wedding?", "the wedding", "26 May–1 June 2024"),
+        ("en", "who came the day after the wedding", "the wedding", "13 June 2024"),
+        ("en", "3 months after the move, or so?", "the move", "27 August–25 September 2024"),
+        ("de", "was kaufte ich zwei wochen vor der hochzeit?", "der hochzeit", "26 May–1 June 2024"),
+        ("de", "am tag nach der hochzeit", "", ""),
+        ("de", "was war drei tage nach dem umzug?", "dem umzug", "15 June 2024"),
+        ("fr", "qu'ai-je acheté deux semaines avant le mariage ?", "le mariage ", "26 May–1 June 2024"),
+        ("es", "¿qué compré dos semanas antes de la boda?", "de la boda", "26 May–1 June 2024"),
+        ("zh", "婚礼前两周我买了什么", "婚礼", "26 May–1 June 2024"),
+        ("en", "two weeks ago", "", ""),
+        ("en", "the day before", "", ""),
+        ("en", "the day after tomorrow", "", ""),
+        ("", "two weeks before the wedding", "", ""),
+    ],
+)
+def test_a_time_may_be_told_by_what_happened(code: str, text: str, event: str, window: str) -> None:
+    beside = beside_meant(text, code)
+    assert (beside.event if beside else "") == event
+    assert (str(beside.window(to_us(NOW) // DAY_US)) if beside else "") == window
+
+
+def test_recall_finds_what_was_two_weeks_before_something(tmp_path) -> None:
+    """It is counted from the day on which most was said of it, not from when it was planned or remembered."""
+    wedding = datetime(2024, 6, 1, 12, tzinfo=UTC)
+    said = [
+        (-90, "We plan the wedding for June."),
+        (0, "The wedding was today!"),
+        (0, "Everybody danced at the wedding."),
+    ]
+    said += [
+        (30, "I miss the wedding."),
+        (-60, "I bought shoes."),
+        (-14, "I bought shoes in Porto."),
+        (20, "I bought shoes."),
+    ]
+    with aico.open(tmp_path / "vault", passphrase="they danced", settings=cheap_settings()) as vault:
+        for days, text in said:
+            vault.memory.record("mia", text, conversation=f"{days}", at=wedding + timedelta(days=days))
+        asked = vault.memory.recall(
+            "mia", "Which shoes had I bought two weeks before the wedding in Paris?", as_of=NOW + timedelta(days=60)
+        )
+        shoes = [hit for hit in asked if "shoes" in hit.text]
+        assert shoes[0].text == "I bought shoes in Porto."
+        assert "from the time asked about: 15–21 May 2024" in shoes[0].why
+        never = vault.memory.recall("mia", "Which shoes had I bought two weeks before the flood?", as_of=NOW)
+        assert not any("time asked about" in hit.why for hit in never)
 
 
 @needs_dates

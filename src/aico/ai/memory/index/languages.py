@@ -51,6 +51,8 @@ class Language:
     a group in one is what names the time."""
     season_phrase: str = ""
     """One for seasons; its groups: season, last, year."""
+    beside_phrase: str = ""
+    """One for times told by what happened; its groups: number, day, week, month, year, before, event."""
     numbers: Mapping[str, int] = field(default_factory=dict)
     asks_when: str = ""
     """A regular expression for a question that asks for a time."""
@@ -89,6 +91,7 @@ def language(code: str) -> Language:
         irregular=dict(_irregular_forms(entry.get("irregular", ""))),
         time_phrases=tuple(when.get("phrases", ())),
         season_phrase=when.get("season", ""),
+        beside_phrase=when.get("beside", ""),
         numbers={word: int(number) for word, number in numbers},
         asks_when=when.get("asks_when", ""),
         asks_how_many=when.get("asks_how_many", ""),

@@ -21,15 +21,15 @@ from aico.ai.memory.index.episodes import Episodes
 from aico.ai.memory.index.ids import NumbersById
 from aico.ai.memory.index.languages import language
 from aico.ai.memory.index.parts import inside
-from aico.ai.memory.index.postings import InvertedIndex
-from aico.ai.memory.index.query import Query, QueryReader
+from aico.ai.memory.index.postings import InvertedIndex, Mask
+from aico.ai.memory.index.query import Query, QueryReader, QueryWord
 from aico.ai.memory.index.scripts import fold_case, normalise
 from aico.ai.memory.index.search import CANDIDATES, IndexState, Lift, Question, Search
 from aico.ai.memory.index.sharing import SharedLock
 from aico.ai.memory.index.snapshot import Frozen, Head, Source, read_parts, vectors_of
 from aico.ai.memory.index.uncertain import UncertainWords
 from aico.ai.memory.index.vectors import Meaning, VectorTable, fixed_point
-from aico.ai.memory.index.when import window_meant
+from aico.ai.memory.index.when import DAY_US, Window, beside_meant, window_meant
 from aico.errors import IndexOutOfStep
 
 _MANY = 500
@@ -218,9 +218,26 @@ class RecallIndex:
                 None if where.episode_of is None else self._numbers.find(where.episode_of),
             )
         if asked_at_us is not None:
-            when = window_meant(fold_case(normalise(query)), asked.language, asked_at_us)
-            question = replace(question, when=when)
+            folded = fold_case(normalise(query))
+            when = window_meant(folded, asked.language, asked_at_us)
+            question = replace(question, when=when or self._told_by_an_event(state, folded, asked.language))
         return Search(self._table, state, self._vectors, question, where)
+
+    def _told_by_an_event(self, state: IndexState, folded: str, code: str) -> Window | None:
+        """The window of "two weeks before the wedding": counted from the day on which most was said with all words of it.
+
+        Of several such days from the last; of words that nobody said together from as many of the first as were.
+        """
+        beside = beside_meant(folded, code)
+        asked = None if beside is None else self._read(state, beside.event)
+        if beside is None or asked is None or not asked.content:
+            return None
+        for count in range(len(asked.words), 0, -1):
+            numbers = np.flatnonzero(self._holding_all(asked.words[:count], self._table.current))
+            if len(numbers):
+                days, often = np.unique(self._table.column("at")[numbers] // DAY_US, return_counts=True)
+                return beside.window(int(days[often == often.max()][-1]))
+        return None
 
     def containing_all(self, text: str, where: Filter = EVERYTHING) -> list[bytes]:
         """The ids of every document whose own text holds every content word of `text`, without limit, oldest first.
@@ -233,14 +250,18 @@ class RecallIndex:
             asked = self._read(state, text)
             if not asked.content:
                 return []
-            held = self._table.matching(where, believed_only=False)
-            for word in asked.words:
-                holders = np.zeros(len(held), np.bool_)
-                for part in self._inverted.find_any(said_terms(word.terms)):
-                    holders[part.documents] = True
-                held &= holders
-            numbers = np.flatnonzero(held)
+            numbers = np.flatnonzero(self._holding_all(asked.words, self._table.matching(where, believed_only=False)))
             return self._table.ids_of(numbers[self._table.order_in_time(numbers)])
+
+    def _holding_all(self, words: Sequence[QueryWord], among: Mask) -> Mask:
+        """Which of some documents hold every one of these words in their own text."""
+        held = among.copy()
+        for word in words:
+            holders = np.zeros(len(held), np.bool_)
+            for part in self._inverted.find_any(said_terms(word.terms)):
+                holders[part.documents] = True
+            held &= holders
+        return held
 
     def holds_all(self, text: str) -> Callable[[str], bool]:
         """Whether another text, which need not be in the index, holds every content word of `text`: as `containing_all`."""

@@ -1,4 +1,4 @@
-"""When is meant: the span of time that a question names, "last spring" or "in May 2023".
+"""When is meant: the span of time that a question names, "last spring", "in May 2023", "two weeks before the wedding".
 
 The phrases of a language stand in its file, as regular expressions: only what they find is given to `dateparser`, which
 alone costs a hundred times as much and takes "we" for a weekday. Without the extra `dates` seasons alone are understood.
@@ -25,6 +25,8 @@ _YEAR = r"(?:19|20)\d\d"
 _DAY = r"(?:3[01]|[12]\d|0?[1-9])(?:st|nd|rd|th|er|\.)?"
 _ISO_DATE = rf"(?<!\d){_YEAR}-(?:1[0-2]|0?[1-9])-(?:3[01]|[12]\d|0?[1-9])(?!\d)"
 _MONTHS_OF_SEASON = 3
+_UNITS = {"day": 1, "week": 7, "month": 30, "year": 365}
+"""In days: near enough for a time that is told by another."""
 _LAST_MONTH = 12
 _parsing = threading.Lock()  # dateparser keeps what it learns of languages in globals
 
@@ -58,11 +60,27 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """A time that is told by something that happened: "two weeks before the wedding"."""
+
+    event: str = field(repr=False)
+    days: int
+    """How long after it; below 0 before."""
+    unit_days: int
+
+    def window(self, day: int) -> Window:
+        """The time that is meant where it happened on that day since 1970: as long as what is counted in."""
+        since = day + self.days - (self.unit_days - 1) // 2
+        return Window(since * DAY_US, (since + self.unit_days) * DAY_US)
+
+
+@dataclass(frozen=True, slots=True)
 class _Phrases:
     """One language's ways to name a time."""
 
     time: re.Pattern[str]
     season: re.Pattern[str]
+    beside: re.Pattern[str]
     numbers: dict[str, str] = field(repr=False)
     first_month: dict[str, int] = field(repr=False)
 
@@ -81,6 +99,18 @@ def window_meant(text: str, code: str, asked_at_us: int) -> Window | None:
         said = next((group for group in found.groups() if group), found[0])
         return _parsed(_with_digits(said, phrases.numbers), code, asked_at_us // DAY_US)
     return None
+
+
+def beside_meant(text: str, code: str) -> Beside | None:
+    """What a question tells a time by, in a text as for `window_meant`; None where it does not."""
+    phrases = _phrases(code)
+    found = None if phrases is None else phrases.beside.search(text)
+    if phrases is None or found is None or not language(code).time_words.isdisjoint(found["event"].split()[:1]):
+        return None  # "the day after tomorrow" tells of nothing that happened
+    number = found["number"]
+    count = 1 if number is None else int(phrases.numbers.get(number, number))
+    unit_days = next(days for unit, days in _UNITS.items() if found[unit])
+    return Beside(found["event"], count * unit_days * (-1 if found["before"] else 1), unit_days)
 
 
 def _season(found: re.Match[str], phrases: _Phrases, now: datetime) -> Window | None:
@@ -160,6 +190,7 @@ def _phrases(code: str) -> _Phrases | None:
     return _Phrases(
         time=_pattern([_ISO_DATE, *known.time_phrases], parts, spaced=spaced),
         season=_pattern([known.season_phrase], parts, spaced=spaced),
+        beside=_pattern([known.beside_phrase], parts, spaced=False),
         numbers={word: str(number) for word, number in known.numbers.items()},
         first_month=_first_months(known),
     )
