@@ -85,6 +85,21 @@ def test_many_at_once_are_the_same_as_one_by_one(steps):
             assert everything(vault, USERS[0]) == everything(vault, USERS[1])
 
 
+def test_who_was_merged_into_something_forgotten_is_nobodys_any_more():
+    """Found by the test above: the name began anew by itself in a batch, and one by one in the conversation it once joined."""
+    with temporary_vault(clock=FixedClock()) as vault:
+        both = [Message("harbour", conversation=name, at=START) for name in ("a", "b")]
+        for user in USERS:
+            vault.memory.record_many(user, both)
+            merge(vault, user, "a", "b")
+            forget(vault, user, "a")
+        vault.memory.record_many(USERS[0], both)
+        for message in both:
+            vault.memory.record_many(USERS[1], [message])
+        found = [[(row[0], row[1]) for row in everything(vault, user)] for user in USERS]
+        assert found[0] == found[1] == [("a", "harbour"), ("b", "harbour")]
+
+
 def test_ids_come_back_in_the_order_turnsand_a_repeat_has_the_first_ones():
     with temporary_vault() as vault:
         turns = [Message(f"turn {n % 1500}", conversation="c", at=START, source_id=f"s{n % 1500}") for n in range(2200)]

@@ -183,7 +183,7 @@ class ConversationRepository:
         for place in places:
             if not place.there:
                 if place.conversation == place.named:
-                    self._connection.execute("DELETE FROM merged_rows WHERE id = ?", (place.named,))
+                    self._connection.execute("DELETE FROM merged_rows WHERE id = ?1 OR into_id = ?1", (place.named,))
                 else:
                     self._lead(user_id, "conversation", place.named, to=place.conversation)
                 self._connection.execute(
