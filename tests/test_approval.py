@@ -8,6 +8,7 @@ import pytest
 
 import aico
 from aico.approval import weakened_by
+from aico.cli import _approval
 from aico.data.audit_log import Action
 from aico.errors import AccessDenied
 from aico.settings import ChromaSpec, EmbedderSpec, KdfCost, RerankerSpec, Settings
@@ -102,6 +103,41 @@ def test_an_earlier_yes_does_not_count_once_there_was_another(folder, listener):
     planted(folder, url, "then")
     with pytest.raises(AccessDenied):
         opened(folder)
+
+
+def test_what_is_said_yes_to_is_what_was_shown(folder, listener, monkeypatch):
+    """The attack: the file is changed between the question and the answer."""
+    url, _ = listener
+    planted(folder, url, "shown")
+    monkeypatch.setenv("AICO_PASSPHRASE_FILE", str(folder.parent / "passphrase"))
+    (folder.parent / "passphrase").write_text(PASSPHRASE)
+    monkeypatch.setattr(_approval, "can_confirm", lambda: True)
+    monkeypatch.setattr(_approval, "confirmed", lambda _: planted(folder, url, "swapped") or True)
+    assert "model shown at" in _approval.approve_settings(folder, yes=False)[0]
+    with pytest.raises(AccessDenied, match="swapped"):
+        opened(folder)
+    planted(folder, url, "shown")
+    opened(folder).close()
+
+
+def test_another_key_for_a_server_needs_another_yes(folder, listener):
+    """The attack: the server that was agreed to is sent another secret of this machine's environment."""
+    url, _ = listener
+    planted(folder, url)
+    opened(folder, approve_settings=True).close()
+    with (folder / "config.toml").open("a") as file:
+        file.write('api_key_env = "CLOUD_SECRET"\n')
+    with pytest.raises(AccessDenied):
+        opened(folder)
+
+
+def test_a_planted_name_moves_nothing_on_a_terminal(folder):
+    """The attack: a model's name that wipes the line with the address, or turns it around."""
+    planted(folder, "http://a.example", r"m\u001b[2K\r\u202enothing")
+    with pytest.raises(AccessDenied) as refused:
+        opened(folder)
+    assert str(refused.value).isprintable()
+    assert "http://a.example" in str(refused.value)
 
 
 def test_settings_of_the_program_and_of_who_makes_the_vault_need_no_other_yes(tmp_path, listener):

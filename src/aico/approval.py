@@ -6,37 +6,44 @@ defaults in this is compared with the last yes, an entry of the audit log, befor
 """
 
 import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
 from enum import Enum
 
 from aico.data.audit_log import Action, AuditLog
 from aico.errors import AccessDenied
-from aico.settings import ChromaSpec, EmbedderSpec, KdfCost, RerankerSpec, Settings
+from aico.settings import EmbedderSpec, KdfCost, RerankerSpec, Settings
 
 
 def weakened_by(settings: Settings) -> list[str]:
-    """What these settings let out or guard less than the defaults do, each in a sentence; empty for nothing."""
-    found = []
-    match settings.embedder:
-        case EmbedderSpec(kind=kind, model=model, url=url) if kind != "fastembed":
-            found.append(
-                f"texts and questions are sent to the embedding model {model} at {url or 'this machine'} ({kind})"
-            )
-    match settings.reranker:
-        case RerankerSpec(model=model, url=str(url)):
-            found.append(f"questions and the best hits are sent to the reranker {model} at {url}")
-    match settings.chroma:
-        case ChromaSpec(kind="server", url=url):
-            found.append(f"vectors are kept by the Chroma server at {url}, which can read them")
-        case ChromaSpec(kind="local"):
-            found.append("vectors lie readable on this disk, in a Chroma")
-    if _work(settings.kdf) < _work(KdfCost()):
-        cost = settings.kdf
-        found.append(
-            f"a guess at a new passphrase costs {cost.passes} times {cost.memory_kib} KiB, less than the default"
+    """What these settings let out or guard less than the defaults do, each in a sentence; empty for nothing.
+
+    Nothing in a sentence moves a terminal's cursor or turns its text around: whoever wrote the file chose the names in it.
+    """
+    return ["".join(letter if letter.isprintable() else "�" for letter in said) for said, _ in _weakened(settings)]
+
+
+def _weakened(settings: Settings) -> Iterator[tuple[str, object]]:
+    """Each sentence, with all that the setting says: the variable that holds a server's key too."""
+    embedder, reranker, chroma, cost = settings.embedder, settings.reranker, settings.chroma, settings.kdf
+    if isinstance(embedder, EmbedderSpec) and embedder.kind != "fastembed":
+        place = f"{embedder.url or 'this machine'} ({embedder.kind})"
+        yield f"texts and questions are sent to the embedding model {embedder.model} at {place}", asdict(embedder)
+    if isinstance(reranker, RerankerSpec) and reranker.url is not None:
+        yield (
+            f"questions and the best hits are sent to the reranker {reranker.model} at {reranker.url}",
+            asdict(reranker),
         )
+    if chroma is not None and chroma.kind == "server":
+        yield f"vectors are kept by the Chroma server at {chroma.url}, which can read them", asdict(chroma)
+    if chroma is not None and chroma.kind == "local":
+        yield "vectors lie readable on this disk, in a Chroma", asdict(chroma)
+    if _work(cost) < _work(KdfCost()):
+        price = f"{cost.passes} times {cost.memory_kib} KiB"
+        yield f"a guess at a new passphrase costs {price}, less than the default", asdict(cost)
     if not settings.anchor_in_keyring:
-        found.append("the keyring does not note how far the vault came, so an older copy of it may not be told")
-    return found
+        yield "the keyring does not note how far the vault came, so an older copy of it may not be told", None
 
 
 class Consent(Enum):
@@ -59,7 +66,7 @@ class Approval:
     def settle(self, settings: Settings, consent: Consent) -> None:
         """Note a yes that is given. Raise AccessDenied where one is asked for and the last was not to exactly this."""
         weakened = weakened_by(settings)
-        if not weakened or consent is Consent.NOT_NEEDED or self._last() == _digest(weakened):
+        if not weakened or consent is Consent.NOT_NEEDED or self._last() == _digest(settings):
             return
         if consent is Consent.ASKED_FOR:
             raise AccessDenied(
@@ -67,7 +74,7 @@ class Approval:
                 "The vault was not opened, and nothing was sent",
                 hint="if you want that, `aico config approve`; else take it out of config.toml",
             )
-        self._audit_log.append(Action.SETTINGS_APPROVED, subject_id=_digest(weakened))
+        self._audit_log.append(Action.SETTINGS_APPROVED, subject_id=_digest(settings))
 
     def _last(self) -> bytes | None:
         entry = self._audit_log.last(Action.SETTINGS_APPROVED)
@@ -78,5 +85,6 @@ def _work(cost: KdfCost) -> int:
     return cost.memory_kib * cost.passes
 
 
-def _digest(weakened: list[str]) -> bytes:
-    return hashlib.blake2b("\n".join(weakened).encode(), digest_size=32).digest()
+def _digest(settings: Settings) -> bytes:
+    said = json.dumps(list(_weakened(settings)), sort_keys=True)
+    return hashlib.blake2b(said.encode(), digest_size=32).digest()

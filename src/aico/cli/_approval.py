@@ -17,7 +17,8 @@ def approve_settings(home: Path | None, *, yes: bool) -> list[str]:
     from aico.approval import weakened_by
     from aico.settings import load_settings, vault_folder
 
-    weakened = weakened_by(load_settings(vault_folder(home)))
+    settings = load_settings(vault_folder(home))  # once: what is shown is what is said yes to
+    weakened = weakened_by(settings)
     for sentence in weakened:
         click.echo(f"- {sentence}", err=True)
     if weakened and not yes:
@@ -26,7 +27,7 @@ def approve_settings(home: Path | None, *, yes: bool) -> list[str]:
         if not confirmed("Do you want that?"):
             raise click.Abort
     if weakened:
-        opened(home, approve_settings=True).close()
+        opened(home, settings=settings, approve_settings=True).close()
     return weakened
 
 

@@ -12,6 +12,7 @@ from aico.errors import InvalidInput, KeyringUnavailable, KeyslotMissing, WrongP
 
 if TYPE_CHECKING:
     from aico.data.libsql import EncryptedLibSQLConnection
+    from aico.settings import Settings
     from aico.vault import Vault
 
 TRIES = 3
@@ -23,6 +24,7 @@ def opened(
     home: Path | None,
     *,
     accept_older: bool = False,
+    settings: "Settings | None" = None,
     approve_settings: bool = False,
     typed: list[str] | None = None,
 ) -> "Vault":
@@ -32,9 +34,10 @@ def opened(
     """
     import aico
 
-    return _opened(
-        home, partial(aico.open, create=False, accept_older=accept_older, approve_settings=approve_settings), typed
+    opening = partial(
+        aico.open, create=False, settings=settings, accept_older=accept_older, approve_settings=approve_settings
     )
+    return _opened(home, opening, typed)
 
 
 def opened_database(home: Path | None) -> "EncryptedLibSQLConnection":

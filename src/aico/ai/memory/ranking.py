@@ -17,7 +17,7 @@ TURNS_AROUND = 2
 """To either side: who is looked at with a candidate, and lends to it."""
 
 _SATURATION = 0.9
-"""BM25's k1, as in `index.postings`."""
+"""BM25's k1, as in `index.bm25`."""
 _BLOCK = 64
 _NONE = -1
 _MOST_BITS = np.int32(0x7FFFFFFF)
@@ -152,7 +152,8 @@ def meaning_worth(own: Floats, lent: Floats, weights: Weights = FITTED) -> Float
 
 def episode_shares(own: Floats, episode: Ints, weights: Weights = FITTED) -> Floats:
     """What each message gains from its episode: a share of the mean of the episode's three best scores (step 5)."""
-    # One number tells episode and score, since floats from 0 on compare as their bits do: sorting numbers is several times faster than `lexsort`.
+    # One number tells episode and score, since floats from 0 on compare as their bits do: sorting numbers is several
+    # times faster than `lexsort`.
     bits = np.maximum(own, 0).astype(np.float32).view(np.int32)
     keys = np.sort((episode.astype(np.int64) << 32) | (_MOST_BITS - bits))
     ranked, begins = (_MOST_BITS - keys.astype(np.int32)).view(np.float32), np.diff(keys >> 32, prepend=_NONE) != 0
