@@ -40,11 +40,12 @@ from bench._report import (
 
 TEXT = "On the way home we talked about the garden, and which of the old apple trees should stay. "
 PAGE, RECENT, TTL_S = 8, 20, 86_400.0
-TABLE = "bench"
+TABLE, NEWEST = "bench", b"\xff" * 8
 Turn = tuple[bytes, str, str, int, str]
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Turn]).decode
+_decode_page = msgspec.msgpack.Decoder(tuple[int, list[Turn]]).decode
 
 
 @click.command("hot")
@@ -79,11 +80,12 @@ class HotTier:
     def put(self, conversation: str, turn: Turn) -> None:
         def work(found: SealedTransaction) -> None:
             prefix = found.prefix((conversation,))
-            number, value = next(found.newest_first(TABLE, prefix), (0, None))
-            page = _decode(value) if value is not None else []
+            value = found.get(TABLE, prefix + NEWEST)
+            number, page = _decode_page(value) if value is not None else (1, [])
             if len(page) >= PAGE:
+                found.put(TABLE, prefix + number.to_bytes(8, "big"), _encode((number, page)), ttl_s=TTL_S)
                 number, page = number + 1, []
-            found.put(TABLE, prefix + number.to_bytes(8, "big"), _encode([*page, turn]), ttl_s=TTL_S)
+            found.put(TABLE, prefix + NEWEST, _encode((number, [*page, turn])), ttl_s=TTL_S)
 
         self._store.write(work)
 
@@ -92,7 +94,7 @@ class HotTier:
             turns: list[Turn] = []
             prefix = found.prefix((conversation,))
             for _, value in found.newest_first(TABLE, prefix):
-                turns = (_decode(value) if value is not None else []) + turns
+                turns = (_decode_page(value)[1] if value is not None else []) + turns
                 if len(turns) >= RECENT:
                     break
             return turns[-RECENT:]

@@ -81,9 +81,9 @@ def test_the_hot_tier_is_read_from_the_bytes_alone(tmp_path):
     mark = decryptor.hot_tier_prefix(folder, PASSPHRASE, "mark") + bytes(8)
     assert msgspec.msgpack.decode(pages.pop(mark))[0] == newest
     prefix = decryptor.hot_tier_prefix(folder, PASSPHRASE, user, conversation)
-    assert sorted(pages) == [prefix + (1).to_bytes(8, "big"), prefix + (2).to_bytes(8, "big")]
+    assert sorted(pages) == [prefix + (1).to_bytes(8, "big"), prefix + b"\xff" * 8]
     first, second = (msgspec.msgpack.decode(pages[key]) for key in sorted(pages))
-    assert (first[:3], second[:3]) == ([True, True, "c1"], [False, False, "c1"])
+    assert (first[:3], second[:3]) == ([True, 1, "c1"], [False, 2, "c1"])
     assert [turn[3] for turn in first[3] + second[3]] == [f"turn {number}" for number in range(10)]
     [(key, state)] = found["session_state"]
     assert key == decryptor.hot_tier_prefix(folder, PASSPHRASE, user, "s1") + bytes(8)

@@ -140,7 +140,7 @@ def test_any_lock_file_is_made_anew(folder):
             assert get(store, 1) == b"value 1"
 
 
-@pytest.mark.parametrize("damage", ["cut", "longer", "empty", "symlink", "folder", "unreadable seal"])
+@pytest.mark.parametrize("damage", ["cut", "longer", "empty", "symlink", "folder", "pipe", "unreadable seal"])
 def test_a_file_that_is_not_ours_is_replaced(folder, tmp_path, damage):
     filled(folder, 50)
     data = folder / "data.mdb"
@@ -158,6 +158,9 @@ def test_a_file_that_is_not_ours_is_replaced(folder, tmp_path, damage):
     elif damage == "folder":
         data.unlink()
         data.mkdir()
+    elif damage == "pipe":  # opening one waits for who writes into it
+        data.unlink()
+        os.mkfifo(data)
     else:
         (folder / "seal").unlink()
         (folder / "seal").mkdir()

@@ -1,11 +1,13 @@
-"""The last turns of one conversation as they lie in the hot tier: pages of up to eight, the newest never closed.
+"""The last turns of one conversation as they lie in the hot tier: pages of up to eight.
 
-A page that is full is closed and an empty one follows it, so an entry whose newest page is closed has lost its end. An
-entry is the exact end of its conversation or it is dropped.
+    sequence   1, 2, 3 ...   full pages, never changed
+               NEWEST        the page that grows, under a key that needs no looking for
+
+A page that is full moves under its number, and an empty one takes its place. An entry is the exact end of its conversation
+or it is dropped; one without a newest page has lost its end.
 """
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import NamedTuple
 
 import msgspec
@@ -16,8 +18,9 @@ from aico.data.libsql import Row
 from aico.data.lmdb import SEQUENCE_BYTES, SealedTransaction
 
 MESSAGES = "session_memory"
+NEWEST = (1 << 8 * SEQUENCE_BYTES) - 1
 PAGE_TURNS, PAGE_BYTES = 8, 64 * 1024
-"""A page is closed when it has as many turns or bytes: each new turn seals its page again."""
+"""A page is full when it has as many turns or bytes: each new turn seals its page again."""
 PAGES_KEPT = 8
 TURN_BYTES_MAX = 256 * 1024
 """A conversation with a longer message among its last turns is left to the truth."""
@@ -47,8 +50,8 @@ class Page(msgspec.Struct, array_like=True, frozen=True):
 
     begins: bool
     """Whether its first turn is the conversation's first."""
-    closed: bool
-    """Whether another page follows; an entry whose newest page is closed has lost its end."""
+    number: int
+    """Which page of the entry it is, from 1."""
     conversation: str
     turns: list[Turn]
 
@@ -67,63 +70,64 @@ _decode_page = msgspec.msgpack.Decoder(Page).decode
 
 def append(found: SealedTransaction, prefix: bytes, change: Row, ttl_s: float) -> None:
     """Add a new message to its conversation's entry, or drop the entry where that would not be its exact end."""
-    newest = [(number, read_page(value)) for number, value in islice(found.newest_first(MESSAGES, prefix), 2)]
-    if not newest:
+    page = read_page(found.get(MESSAGES, _page_key(prefix, NEWEST)))
+    if page is None:
         return
-    number, page = newest[0]
     turn = _turn_of_row(change) if change["text"] is not None else None
-    pages = [page for _, page in newest]
-    if turn is None or page is None or page.closed or len(turn.text) > TURN_BYTES_MAX or not _follows(turn, pages):
+    if turn is None or len(turn.text) > TURN_BYTES_MAX or not _follows(turn, found, prefix, page):
         drop_entry(found, prefix)
         return
-    put_page(found, prefix, number, Page(page.begins, False, page.conversation, [*page.turns, turn]), ttl_s)
+    _put_newest(found, prefix, Page(page.begins, page.number, page.conversation, [*page.turns, turn]), ttl_s)
 
 
-def _follows(turn: Turn, pages: Sequence[Page | None]) -> bool:
-    """Whether it comes after the last turn there is; `pages` are the two newest, newest first."""
-    turns = [last for page in pages if page is not None for last in page.turns[-1:]]
-    return bool(turns) and turn.order > turns[0].order
+def _follows(turn: Turn, found: SealedTransaction, prefix: bytes, newest: Page) -> bool:
+    """Whether it comes after the last turn there is."""
+    page = newest if newest.turns else read_page(found.get(MESSAGES, _page_key(prefix, newest.number - 1)))
+    return page is not None and bool(page.turns) and turn.order > page.turns[-1].order
 
 
-def put_page(found: SealedTransaction, prefix: bytes, number: int, page: Page, ttl_s: float) -> None:
-    """Write the newest page. If it is full now it is closed, an empty one follows it, and the oldest goes."""
+def put_pages(found: SealedTransaction, prefix: bytes, pages: Sequence[Page], ttl_s: float) -> None:
+    """Write the pages of an entry that is not there."""
+    for page in pages[:-1]:
+        found.put(MESSAGES, _page_key(prefix, page.number), _encode(page), ttl_s=ttl_s)
+    _put_newest(found, prefix, pages[-1], ttl_s)
+
+
+def _put_newest(found: SealedTransaction, prefix: bytes, page: Page, ttl_s: float) -> None:
+    """Write the newest page. If it is full it moves, an empty one takes its place, and the oldest goes."""
     value = _encode(page)
-    if not page.closed and (len(page.turns) >= PAGE_TURNS or len(value) >= PAGE_BYTES):
-        value = _encode(Page(page.begins, True, page.conversation, page.turns))
-        following = _encode(Page(False, False, page.conversation, []))
-        found.put(MESSAGES, _page_key(prefix, number + 1), following, ttl_s=ttl_s)
-        if number >= PAGES_KEPT:
-            found.delete(MESSAGES, _page_key(prefix, number + 1 - PAGES_KEPT))
-    found.put(MESSAGES, _page_key(prefix, number), value, ttl_s=ttl_s)
+    if len(page.turns) >= PAGE_TURNS or len(value) >= PAGE_BYTES:
+        found.put(MESSAGES, _page_key(prefix, page.number), value, ttl_s=ttl_s)
+        if page.number >= PAGES_KEPT:
+            found.delete(MESSAGES, _page_key(prefix, page.number + 1 - PAGES_KEPT))
+        value = _encode(Page(False, page.number + 1, page.conversation, []))
+    found.put(MESSAGES, _page_key(prefix, NEWEST), value, ttl_s=ttl_s)
 
 
 def last_turns(found: SealedTransaction, prefix: bytes, limit: int) -> LastTurns | None:
     """The last turns of a conversation, None where they do not all lie here."""
     turns: list[Turn] = []
-    expected: int | None = None
+    expected = NEWEST
     for number, value in found.newest_first(MESSAGES, prefix):
         page = read_page(value)
-        lost_the_end = page is not None and expected is None and page.closed
-        if page is None or lost_the_end or expected not in (None, number):
+        if page is None or number != expected:
             return None
         turns = page.turns + turns
         if len(turns) >= limit or page.begins:
             return LastTurns(prefix, page.conversation, turns[-limit:])
-        expected = number - 1
+        expected = page.number - 1
     return None
 
 
 def paged(moments: Sequence[Moment], *, begins: bool) -> list[Page]:
-    """Pages for these turns, the last one open; none where a turn is too long."""
+    """Pages for these turns; none where a turn is too long."""
     turns = [_turn_of(moment) for moment in moments]
     if any(len(turn.text) > TURN_BYTES_MAX for turn in turns):
         return []
-    pages = [
-        Page(begins and start == 0, True, moments[0].conversation, turns[start : start + PAGE_TURNS])
-        for start in range(0, len(turns), PAGE_TURNS)
+    return [
+        Page(begins and start == 0, number, moments[0].conversation, turns[start : start + PAGE_TURNS])
+        for number, start in enumerate(range(0, len(turns), PAGE_TURNS), start=1)
     ]
-    last = pages.pop()
-    return [*pages, Page(last.begins, False, last.conversation, last.turns)]
 
 
 def drop_entry(found: SealedTransaction, prefix: bytes) -> None:

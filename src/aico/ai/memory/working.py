@@ -29,7 +29,7 @@ from aico.ai.memory.hot_pages import (
     last_turns,
     moment_of,
     paged,
-    put_page,
+    put_pages,
     read_page,
 )
 from aico.data.change_feed import ChangeFeed
@@ -348,8 +348,7 @@ class WorkingMemoryStore:
         def put(found: SealedTransaction) -> None:
             prefix = found.prefix(place)
             drop_entry(found, prefix)
-            for number, page in enumerate(pages, start=1):
-                put_page(found, prefix, number, page, self._ttl(ttl_s))
+            put_pages(found, prefix, pages, self._ttl(ttl_s))
 
         if pages:
             self._keep(mark, put)

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import lmdb
 
-from aico.data.lmdb.occupancy import DATA, Identity, Occupancy
+from aico.data.lmdb.occupancy import DATA, Occupancy
 from aico.errors import DiskFull, StorageError, storage_error
 from aico.security.envelope import Sealer
 
@@ -46,7 +46,7 @@ class Environment:
         self._lmdb: lmdb.Environment | None = None
         self._tables: Tables = {}
         self._occupancy: Occupancy | None = None
-        self._identity: Identity = (0, 0)
+        self._file = -1  # the occupancy's descriptor of the mapped file
         self._size = self._writes = 0
         self._trouble: tuple[StorageError, float] | None = None
 
@@ -64,7 +64,7 @@ class Environment:
         """
         with self._lock:
             value = self._run(work, write=True)
-            self._is_in_place()  # notes how long the file is now
+            self._size = max(self._size, os.lseek(self._file, 0, os.SEEK_END))  # how long the file is now
             self._writes += 1
             if self._writes % CHECK_READERS_EVERY == 0 and self._lmdb is not None:
                 self._lmdb.reader_check()
@@ -92,7 +92,7 @@ class Environment:
     def close(self) -> None:
         """Leave the folder; the last process out seals the file. Never raises: an unsealed file costs warmth alone."""
         with self._lock:
-            self._close(whole=self._lmdb is not None and self._is_in_place())
+            self._close(whole=self._lmdb is not None and self._is_whole())
 
     def forget(self) -> None:
         """In a forked child: let go of the lock files, and never touch the parent's map again."""
@@ -123,9 +123,9 @@ class Environment:
     def _opened(self) -> lmdb.Environment:
         """The environment on the file that lies in the folder now."""
         if self._lmdb is not None:
-            if self._is_in_place():
+            if self._is_whole():
                 return self._lmdb
-            if self._is_same_file():  # cut: whoever maps it again falls over the missing end
+            if os.fstat(self._file).st_nlink:  # cut: whoever maps it again falls over the missing end
                 self._drop()
             self._close(whole=False)
         if self._trouble is not None:
@@ -140,7 +140,7 @@ class Environment:
 
     def _open(self) -> lmdb.Environment:
         self._occupancy = Occupancy(self._folder, self._sealer)
-        self._identity = self._occupancy.enter()
+        self._file = self._occupancy.enter()
         size = MAP_START_BYTES
         while True:
             try:
@@ -169,23 +169,16 @@ class Environment:
             except lmdb.MapResizedError:
                 self._lmdb.set_mapsize(0)
 
-    def _is_in_place(self) -> bool:
-        """Whether the file in the folder is the one we have mapped, and as long as it was."""
-        try:
-            found = os.stat(self._data)  # noqa: PTH116  # on the path of every read
-        except OSError:
-            return False
-        if (found.st_dev, found.st_ino) != self._identity or found.st_size < self._size:
+    def _is_whole(self) -> bool:
+        """Whether the file that we have mapped was neither deleted nor cut since this was asked last.
+
+        Asked of the file and not of its name: that takes half as long, and this is on the path of every read.
+        """
+        found = os.fstat(self._file)
+        if found.st_size < self._size or not found.st_nlink:
             return False
         self._size = found.st_size
         return True
-
-    def _is_same_file(self) -> bool:
-        try:
-            found = os.stat(self._data)  # noqa: PTH116
-        except OSError:
-            return False
-        return (found.st_dev, found.st_ino) == self._identity
 
     def _grow(self, opened: lmdb.Environment) -> None:
         size = opened.info()["map_size"]

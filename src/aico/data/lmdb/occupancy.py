@@ -21,9 +21,6 @@ GATE_WAIT_S = 1.0
 """The gate is held while a file is hashed, some 50 ms at most. A cache keeps nobody waiting for longer."""
 _GATE_STEP_S = 0.005
 
-Identity = tuple[int, int]
-"""Device and inode: which file this is, whatever its name."""
-
 
 class Occupancy:
     """This process's stay in the folder, from `enter` to `leave`. Thread rule: one thread at a time.
@@ -35,6 +32,7 @@ class Occupancy:
     def __init__(self, folder: Path, sealer: Sealer) -> None:
         self.folder, self._sealer = folder, sealer
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._file = -1  # the one that LMDB maps; closed after LMDB has closed it
         self._gate = _open_lock_file(folder / GATE)
         try:
             self._use = _open_lock_file(folder / USE)
@@ -42,21 +40,20 @@ class Occupancy:
             os.close(self._gate)
             raise
 
-    def enter(self) -> Identity:
-        """Go in, and return the identity of a file that LMDB may map. Raises Busy or OSError."""
+    def enter(self) -> int:
+        """Go in, and return a descriptor of the file that LMDB may map; it is ours until we leave. Raises Busy or OSError."""
         with self._at_the_gate():
             alone = _try_lock(self._use, fcntl.LOCK_EX)
             if not alone:
                 fcntl.flock(self._use, fcntl.LOCK_SH)
             if alone:
                 (self.folder / LOCK).unlink(missing_ok=True)  # LMDB makes it anew; an old one is read without doubt
-            found = self._identity()
-            if found is None or not self._is_ours(found, alone=alone):
+            if not self._open_ours(alone=alone):
                 self._delete()
-                found = _new_file(self.folder / DATA)
-            self._write_seal(_in_use(found))
+                self._file = _open_data(self.folder, os.O_CREAT | os.O_EXCL)  # empty: a new database to LMDB
+            self._write_seal(_in_use(self._file))
             fcntl.flock(self._use, fcntl.LOCK_SH)
-            return found
+            return self._file
 
     def leave(self, *, whole: bool) -> None:
         """Go out. The last one seals the file where `whole`: LMDB was closed and the file is as we left it.
@@ -67,7 +64,7 @@ class Occupancy:
             with self._at_the_gate():
                 fcntl.flock(self._use, fcntl.LOCK_UN)
                 if whole and _try_lock(self._use, fcntl.LOCK_EX):
-                    self._write_seal(("hot tier", "closed", _sha256(self.folder / DATA)))
+                    self._write_seal(("hot tier", "closed", _sha256(self._file)))
         finally:
             self.forget()
 
@@ -77,11 +74,11 @@ class Occupancy:
             self._delete()
 
     def forget(self) -> None:
-        """Close the lock files and nothing else: all that a forked child may do. May be called twice."""
-        for descriptor in (self._gate, self._use):
+        """Close our descriptors and nothing else: all that a forked child may do. May be called twice."""
+        for descriptor in (self._gate, self._use, self._file):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._gate = self._use = -1
+        self._gate = self._use = self._file = -1
 
     @contextmanager
     def _at_the_gate(self) -> Iterator[None]:
@@ -95,20 +92,20 @@ class Occupancy:
         finally:
             fcntl.flock(self._gate, fcntl.LOCK_UN)
 
-    def _identity(self) -> Identity | None:
+    def _open_ours(self, *, alone: bool) -> bool:
+        """Whether the seal is of the file that lies there: of its bytes, or where others are inside, of which file it is."""
         try:
-            found = (self.folder / DATA).lstat()
-        except FileNotFoundError:
-            return None
-        return found.st_dev, found.st_ino
-
-    def _is_ours(self, found: Identity, *, alone: bool) -> bool:
-        """Reads the file only when nobody has it open: closing it would drop LMDB's own locks."""
-        try:
-            place = ("hot tier", "closed", _sha256(self.folder / DATA)) if alone else _in_use(found)
-            return self._sealer.open((self.folder / SEAL).read_bytes(), bound_to=place) == b""
+            file = _open_data(self.folder)
+            try:
+                place = ("hot tier", "closed", _sha256(file)) if alone else _in_use(file)
+                self._sealer.open((self.folder / SEAL).read_bytes(), bound_to=place)
+            except BaseException:
+                os.close(file)
+                raise
         except (OSError, IntegrityError):
             return False
+        self._file = file
+        return True
 
     def _write_seal(self, place: Place) -> None:
         fresh = self.folder / f"{SEAL}.new"
@@ -122,24 +119,20 @@ class Occupancy:
             (self.folder / name).unlink(missing_ok=True)
 
 
-def _in_use(found: Identity) -> Place:
-    return "hot tier", "in use", *found
+def _in_use(file: int) -> Place:
+    found = os.fstat(file)
+    return "hot tier", "in use", found.st_dev, found.st_ino
 
 
-def _sha256(file: Path) -> bytes:
-    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as opened:
+def _sha256(file: int) -> bytes:
+    with os.fdopen(file, "rb", closefd=False) as opened:
+        opened.seek(0)
         return hashlib.file_digest(opened, "sha256").digest()
 
 
-def _new_file(file: Path) -> Identity:
-    """An empty file, which LMDB takes for a new database; made here so that its identity is known before it is mapped."""
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        found = os.fstat(descriptor)
-    finally:
-        os.close(descriptor)
-    return found.st_dev, found.st_ino
+def _open_data(folder: Path, flags: int = 0) -> int:
+    """Neither through a symbolic link nor waiting at a pipe that was put there."""
+    return os.open(folder / DATA, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | flags, 0o600)
 
 
 def _open_lock_file(path: Path) -> int:

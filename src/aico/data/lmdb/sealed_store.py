@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +19,7 @@ PREFIX_BYTES, SEQUENCE_BYTES, EXPIRY_BYTES = 16, 8, 8
 SWEEP_AT_ONCE = 64
 RECENCY = "recency"
 """Where it is noted when each place was last used: time in microseconds, under the place's prefix."""
-NOTED_EVERY_US, NEVER_US = 60_000_000, -1 << 62
+NOTED_EVERY_US = 60_000_000
 """A use is noted so often at most, and with a write that happens anyway: reading stays reading."""
 FULL_SHARE, EMPTIED_SHARE = 0.7, 0.5
 """Of the size limit: above the first the places unused for longest go, down to the second. LMDB needs room to delete."""
@@ -40,6 +40,8 @@ class SealedTransaction:
     Its names are those of one generation of keys throughout: what is put under them together is found together.
     """
 
+    __slots__ = ("_now_us", "_sealer", "_tables", "_transaction", "prefix", "put_bytes", "used")
+
     def __init__(
         self, transaction: lmdb.Transaction, tables: Tables, sealer: Sealer, names: "Names", now_us: int
     ) -> None:
@@ -47,7 +49,7 @@ class SealedTransaction:
         self.prefix = names
         """The first 16 bytes of the keys of a place."""
         self.put_bytes = 0
-        self.used = set[bytes]()
+        self.used: set[bytes] = set()
         """The prefixes of the places that something was put into."""
 
     def key(self, place: Place, sequence: int = 0) -> bytes:
@@ -79,7 +81,8 @@ class SealedTransaction:
     def newest_first(self, table: str, prefix: bytes) -> Iterator[tuple[int, bytes | None]]:
         """Sequence number and value of all keys that begin with `prefix`, the highest number first."""
         cursor = self._transaction.cursor(db=self._tables[table])
-        there = cursor.prev() if cursor.set_range(prefix + _LAST) else cursor.last()
+        end = prefix + _LAST
+        there = cursor.set_key(end) or (cursor.prev() if cursor.set_range(end) else cursor.last())
         while there:
             key = bytes(cursor.key())
             if not key.startswith(prefix):
@@ -105,6 +108,12 @@ class SealedTransaction:
     def live_bytes(self) -> int:
         """The bytes of all pages in use."""
         return sum(self.size(table)[1] for table in self._tables)
+
+    def note_uses(self, prefixes: Iterable[bytes]) -> None:
+        """Keep it that these places were used now."""
+        time = max(0, self._now_us).to_bytes(EXPIRY_BYTES, "big")
+        for prefix in prefixes:
+            self.put(RECENCY, prefix, time, ttl_s=FOR_EVER_S)
 
     def evict(self, down_to_bytes: int) -> None:
         """Delete whole places, those unused for longest first, until no more is in use. Not what was just put."""
@@ -163,8 +172,9 @@ class SealedStore:
         self._sealer = Sealer(self._taken_in(), look_again=self._taken_in)
         self._process, self._closed = os.getpid(), False
         self._swept = dict.fromkeys(tables, b"")
-        self._touched = dict[bytes, None]()  # used since it was last noted
-        self._noted = dict[bytes, int]()  # when that was
+        self._touched: set[bytes] = set()  # read since it was last noted
+        self._noted: set[bytes] = set()  # noted since the time below
+        self._noted_since_us = 0
         self._limit_bytes, self._look_after_bytes = size_limit_bytes, int(size_limit_bytes * LOOKED_AT_SHARE)
         self._put_bytes = size_limit_bytes  # so that the first write looks
         self._environment = hold(folder, self._sealer, tables=(*tables, RECENCY), size_limit_bytes=size_limit_bytes)
@@ -194,7 +204,7 @@ class SealedStore:
     def touch(self, prefix: bytes) -> None:
         """Say that a place was read, so that it is not among the first to go when room is needed. Costs nothing yet."""
         if len(self._touched) < _PLACES_NOTED_MAX:
-            self._touched[prefix] = None
+            self._touched.add(prefix)
 
     def write(self, work: Callable[[SealedTransaction], T]) -> T:
         """What `work` returns, committed; it may run again, also on an emptied store. Raises DiskFull, StorageError.
@@ -202,34 +212,30 @@ class SealedStore:
         Where the store is nearly full, the places unused for longest make room.
         """
         self._check_usable()
-        names, now_us, touched = self._names, self._clock.now_us(), tuple(self._touched)
+        names, now_us, touched = self._names, self._clock.now_us(), frozenset(self._touched)
+        if not 0 <= now_us - self._noted_since_us < NOTED_EVERY_US or len(self._noted) > _PLACES_NOTED_MAX:
+            self._noted.clear()
+            self._noted_since_us = now_us
 
-        def whole(transaction: lmdb.Transaction, tables: Tables) -> tuple[T, list[bytes]]:
+        def whole(transaction: lmdb.Transaction, tables: Tables) -> tuple[T, set[bytes]]:
             found = SealedTransaction(transaction, tables, self._sealer, names, now_us)
             value = work(found)
-            noted = self._note_uses(found, touched, now_us)
+            due = (found.used | touched) - self._noted
+            if due:
+                found.note_uses(due)
             self._put_bytes += found.put_bytes
             if self._put_bytes > self._look_after_bytes:
                 self._put_bytes = 0
                 if found.live_bytes > self._limit_bytes * FULL_SHARE:
                     found.evict(int(self._limit_bytes * EMPTIED_SHARE))
-            return value, noted
+            return value, due
 
         value, noted = self._environment.write(whole)
         if noted:
-            if len(self._noted) > _PLACES_NOTED_MAX:
-                self._noted.clear()
-            self._noted.update(dict.fromkeys(noted, now_us))
-        for prefix in touched:
-            self._touched.pop(prefix, None)
+            self._noted |= noted
+        if touched:
+            self._touched -= touched
         return value
-
-    def _note_uses(self, found: SealedTransaction, touched: tuple[bytes, ...], now_us: int) -> list[bytes]:
-        before, noted = now_us - NOTED_EVERY_US, self._noted
-        due = [prefix for prefix in (*found.used, *touched) if noted.get(prefix, NEVER_US) <= before]
-        for prefix in due:
-            found.put(RECENCY, prefix, max(0, now_us).to_bytes(EXPIRY_BYTES, "big"), ttl_s=FOR_EVER_S)
-        return due
 
     def sweep(self, *, everything: bool = False) -> None:
         """Delete what has expired among the next few values of each table; the next call goes on from there.
@@ -297,14 +303,14 @@ def _names(key: bytes) -> Names:
     return name
 
 
-@cache
-def _table_place(table: str) -> bytes:
-    return canonical(("hot tier", table))
-
-
 def _bound_to(table: str, key: bytes) -> bytes:
-    """`canonical` of "hot tier", table and key."""
-    return _table_place(table) + canonical((key,))
+    """`canonical` of "hot tier", table and key, of which all but the key is the same again and again."""
+    return _table_place(table, len(key)) + key
+
+
+@cache
+def _table_place(table: str, key_bytes: int) -> bytes:
+    return canonical(("hot tier", table, bytes(key_bytes)))[: -key_bytes or None]
 
 
 def _too_new() -> StorageError:
