@@ -72,7 +72,7 @@ class Turn:
 class _Waiter:
     """Waits in the kernel's queue, in a thread of its own, because flock knows no time limit.
 
-    For one lock after the other: a thread for each would cost a twentieth of what many writers can record. Who gave up
+    For one lock after the other: a thread for each would cost a fifth of what many writers can record. Who gave up
     waiting leaves it alone, and it ends once it has given back what came too late.
     """
 
