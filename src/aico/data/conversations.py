@@ -72,6 +72,15 @@ class _Place:
     there: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _MetBefore:
+    """Of some messages, by id: those that were forgotten, those that are there, and where those lie whose id is taken."""
+
+    forgotten: set[bytes] = field(default_factory=set)
+    there: set[bytes] = field(default_factory=set)
+    elsewhere: dict[bytes, bytes] = field(default_factory=dict)
+
+
 class ConversationRepository:
     """Messages of the truth. Any thread may use it."""
 
@@ -199,29 +208,17 @@ class ConversationRepository:
         places = {name: self._place(user_id, name) for name in dict.fromkeys(m.conversation for m in messages)}
         ids = self._message_ids(user_id, [(places[message.conversation], message.source_id) for message in messages])
         sourced = [id for id, message in zip(ids, messages, strict=True) if message.source_id is not None]
-        forgotten = self._among("SELECT id FROM erasures WHERE id IN ({ids}) AND +user_id = ?", sourced, user_id)
-        if return_forgotten:
-            for id in forgotten:
-                self._connection.execute("DELETE FROM erasures WHERE id = ?", (id,))
-            forgotten = set()
-        owners = {
-            bytes(row["id"]): row["user_id"]
-            for row in rows_by_id(self._connection, "SELECT id, user_id FROM messages WHERE id IN ({ids})", sourced)
-        }
-        known = {id for id, owner in owners.items() if owner == user_id}
-        elsewhere = {id: self._ids.new_id() for id in owners.keys() - known - forgotten}
-        for named, message_id in elsewhere.items():  # somebody else's row was planted under the id
-            self._lead(user_id, "message", named, to=message_id)
-        ids = [elsewhere.get(id, id) for id in ids]
+        met = self._met_before(user_id, sourced, return_forgotten) if sourced else _MetBefore()
         recorded, new = list[Recorded](), list[tuple[bytes, Message]]()
-        for message_id, message in zip(ids, messages, strict=True):
-            if message_id in forgotten:
+        for named, message in zip(ids, messages, strict=True):
+            message_id = met.elsewhere.get(named, named)
+            if message_id in met.forgotten:
                 recorded.append(Recorded(message_id, Outcome.FORGOTTEN))
-            elif message_id in known:
+            elif message_id in met.there:
                 recorded.append(Recorded(message_id, Outcome.REPEATED))
             else:
                 recorded.append(Recorded(message_id, Outcome.ADDED))
-                known.add(message_id)
+                met.there.add(message_id)
                 new.append((message_id, message))
         self._begin_missing(user_id, [places[name] for name in dict.fromkeys(m.conversation for _, m in new)])
         for id, message in new:  # one by one: `execute_many` takes a savepoint, whose journal costs more than all this
@@ -229,6 +226,28 @@ class ConversationRepository:
                 _INSERT, self._row(id, user_id, places[message.conversation].conversation, message)
             )
         return recorded
+
+    def _met_before(self, user_id: bytes, ids: Sequence[bytes], return_forgotten: bool) -> "_MetBefore":
+        """What became earlier of messages that have an id where they come from."""
+        forgotten = {
+            bytes(row["id"])
+            for row in rows_by_id(
+                self._connection, "SELECT id FROM erasures WHERE id IN ({ids}) AND +user_id = ?", ids, user_id
+            )
+        }
+        if return_forgotten:
+            for id in forgotten:
+                self._connection.execute("DELETE FROM erasures WHERE id = ?", (id,))
+            forgotten = set()
+        owners = {
+            bytes(row["id"]): row["user_id"]
+            for row in rows_by_id(self._connection, "SELECT id, user_id FROM messages WHERE id IN ({ids})", ids)
+        }
+        there = {id for id, owner in owners.items() if owner == user_id}
+        elsewhere = {id: self._ids.new_id() for id in owners.keys() - there - forgotten}
+        for named, message_id in elsewhere.items():  # somebody else's row was planted under the id
+            self._lead(user_id, "message", named, to=message_id)
+        return _MetBefore(forgotten, there, elsewhere)
 
     def _message_ids(self, user_id: bytes, messages: Sequence[tuple[_Place, str | None]]) -> list[bytes]:
         """A new id for each message, or, where it has one where it comes from, what follows from that.
@@ -238,14 +257,12 @@ class ConversationRepository:
         named = [
             None if source is None else self._natural_ids.message(place.named, source) for place, source in messages
         ]
+        if not any(named):
+            return [self._ids.new_id() for _ in messages]
         sql = "SELECT id, into_id FROM merged_rows WHERE id IN ({ids}) AND +user_id = ?"
         rows = rows_by_id(self._connection, sql, filter(None, named), user_id)
         merged = {row["id"]: bytes(row["into_id"]) for row in rows}
         return [self._ids.new_id() if id is None else merged.get(id, id) for id in named]
-
-    def _among(self, sql: str, ids: Iterable[bytes], user_id: bytes) -> set[bytes]:
-        """Those of the ids that a query finds."""
-        return {bytes(row["id"]) for row in rows_by_id(self._connection, sql, ids, user_id)}
 
     def _row(self, message_id: bytes, user_id: bytes, conversation_id: bytes, message: Message) -> tuple[Value, ...]:
         at = self._ids.now_us() if message.at is None else to_us(message.at)
