@@ -68,7 +68,7 @@ ONLY_IMPORTERS = {
     "cryptography": ("aico.security", "aico.data.libsql.sealed.page_cipher", "aico.data.libsql.sealed.page_map"),
     "keyring": "aico.security",
     "tomlkit": "aico.config_file",
-    "onnxruntime": ("aico.ai.embedding", "aico.ai.reranking"),
+    "onnxruntime": "aico.ai.onnx",
     "tokenizers": "aico.ai.reranking",
     "sentencepiece": "aico.ai.embedding",
     "fastembed": "aico.ai.embedding",

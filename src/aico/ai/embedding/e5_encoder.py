@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aico.ai.embedding.e5_file import E5File, Floats, unpacked
+from aico.ai.onnx import quiet_runtime
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -51,8 +52,7 @@ class E5Encoder:
 
 def _session(file: E5File) -> "InferenceSession":
     """One thread and no arena: a second thread gained nothing, and an arena keeps what the longest batch took."""
-    import onnxruntime
-
+    onnxruntime = quiet_runtime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = False
@@ -61,7 +61,8 @@ def _session(file: E5File) -> "InferenceSession":
     values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value)) for value in weights.values()]
     options.add_external_initializers(list(weights), values)
     graph = files(__package__).joinpath(GRAPH).read_bytes()
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    session: InferenceSession = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return session
 
 
 def _weights(file: E5File) -> Iterator[tuple[str, npt.NDArray[Any]]]:  # 8-bit integers and floats

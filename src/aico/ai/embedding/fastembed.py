@@ -9,6 +9,7 @@ import numpy as np
 
 from aico.ai.embedding import Vectors
 from aico.ai.embedding.answers import checked_vectors
+from aico.ai.onnx import quiet_runtime
 from aico.errors import MissingExtra, ModelUnavailable
 
 MODEL = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"
@@ -58,6 +59,7 @@ class FastembedEmbedder:
             require_fastembed()
             with self._lock:
                 if self._model is None:
+                    quiet_runtime()
                     from fastembed import TextEmbedding
 
                     self._model = TextEmbedding(self._name, threads=1)

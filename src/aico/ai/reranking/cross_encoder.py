@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from aico.ai.onnx import quiet_runtime
 from aico.ai.reranking import Relevances
 from aico.ai.reranking.answers import checked_relevances, probabilities, unusable
 from aico.errors import ModelUnavailable
@@ -95,9 +96,9 @@ class CrossEncoder:
 
 
 def _load(folder: Path, window: int) -> _Loaded:
-    import onnxruntime
     from tokenizers import Tokenizer
 
+    onnxruntime = quiet_runtime()
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
     padding = tokenizer.padding or {}
     tokenizer.no_padding()  # batches are filled up here, each to its own longest
