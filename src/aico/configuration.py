@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aico.errors import InvalidInput, NotFound
+from aico.files import read_plain_file
 from aico.settings import (
     CONFIG_FILE,
     EMBEDDER_VARIABLE,
@@ -158,6 +159,6 @@ def _source(name: str, in_file: Mapping[str, Any], environment: Mapping[str, str
 
 def _file_of(folder: Path) -> Mapping[str, Any]:
     try:
-        return tomllib.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        return tomllib.loads(read_plain_file(folder / CONFIG_FILE).decode())
     except FileNotFoundError:
         return {}

@@ -1,15 +1,35 @@
-"""Files that appear whole, under a name nobody had: what vault, store and backups make."""
+"""Files that appear whole, under a name nobody had: what vault, store and backups make. And plain files, looked for twice."""
 
 import errno
 import fcntl
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 """What a file system without hard links answers, such as that of a memory stick."""
+
+
+class NotAPlainFile(OSError):
+    """A folder, a pipe or a device lies where a file should."""
+
+
+def open_plain_file(path: Path, how: int = os.O_RDONLY) -> int:
+    """A descriptor of a file that is there. Raises NotAPlainFile for anything else: opening a pipe would wait for ever."""
+    descriptor = os.open(path, how | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotAPlainFile(errno.EINVAL, "not a plain file", str(path))
+    return descriptor
+
+
+def read_plain_file(path: Path, most_bytes: int = -1) -> bytes:
+    """What a file holds, or its first bytes. Raises as `open_plain_file`."""
+    with os.fdopen(open_plain_file(path), "rb") as file:
+        return file.read(most_bytes)
 
 
 def place_new_file(fresh: Path, place: Path) -> None:

@@ -14,6 +14,7 @@ import msgspec
 
 from aico.clock import Clock, SystemClock
 from aico.errors import InvalidInput
+from aico.files import NotAPlainFile, read_plain_file
 
 if TYPE_CHECKING:
     from aico.ai.embedding import Embedder
@@ -314,9 +315,11 @@ def load_settings(folder: Path) -> Settings:
     """
     file = folder / CONFIG_FILE
     try:
-        chosen = parse_settings(file.read_text(encoding="utf-8"))
+        chosen = parse_settings(read_plain_file(file).decode())
     except FileNotFoundError:
         chosen = Settings()
+    except NotAPlainFile:
+        raise InvalidInput(f"{file} is no file; nothing was changed", hint="move it away to use the defaults") from None
     except (InvalidInput, UnicodeDecodeError) as exc:
         raise InvalidInput(
             f"{file} cannot be used: {exc}",

@@ -16,7 +16,6 @@ import hashlib
 import io
 import os
 import secrets
-import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ import msgspec
 
 from aico.data.libsql.sealed.page_copies import PAGE_OVERHEAD_BYTES
 from aico.errors import FormatTooNew, InvalidInput, NotFound, Tampered, storage_error
-from aico.files import place_new_file, sync_folder
+from aico.files import NotAPlainFile, open_plain_file, place_new_file, sync_folder
 from aico.security.envelope import Place
 from aico.security.keys import ValueKey
 from aico.security.keyslots import LARGEST_FILE_BYTES
@@ -183,14 +182,13 @@ def _opened(path: Path, keys: Keys) -> Iterator[BinaryIO]:
 @contextmanager
 def _readable_file(path: Path) -> Iterator[BinaryIO]:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe in its place must not keep us
+        descriptor = open_plain_file(path)
     except FileNotFoundError:
         raise NotFound(f"there is no backup {path}", hint="`aico backup list` shows what there is") from None
+    except NotAPlainFile:
+        raise _tampered(path) from None
     except OSError as exc:
         raise storage_error(exc, path, "nothing was changed") from exc
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise _tampered(path)
     with os.fdopen(descriptor, "rb") as file:
         yield file
 

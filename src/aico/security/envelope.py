@@ -59,14 +59,15 @@ class Sealer:
         """Know these keys and no others from now on."""
         newest = max(keys)
         self._ciphers = {generation: AESGCM(key.reveal()) for generation, key in keys.items()}
-        self._newest = _VERSION_BYTE + newest.to_bytes(2, "big"), self._ciphers[newest]
+        self._newest = newest, self._ciphers[newest]
 
     def seal(self, plain: bytes, *, bound_to: Place | bytes) -> bytes:
         """The sealed form of `plain`, 31 bytes longer, that opens only with the same `bound_to`.
 
         That is a place or, where the same one is named again and again, what `canonical` makes of it.
         """
-        header, cipher = self._newest
+        generation, cipher = self._newest
+        header = _VERSION_BYTE + generation.to_bytes(2, "big")
         nonce = os.urandom(NONCE_BYTES)
         place = bound_to if isinstance(bound_to, bytes) else canonical(bound_to)
         return header + nonce + cipher.encrypt(nonce, plain, header + place)

@@ -6,7 +6,6 @@ document carries a seal under a key below the root, so a changed byte is told at
 
 import os
 import secrets
-import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
@@ -23,7 +22,7 @@ from aico.errors import (
     WrongPassphrase,
     storage_error,
 )
-from aico.files import place_new_file, sync_folder
+from aico.files import NotAPlainFile, place_new_file, read_plain_file, sync_folder
 from aico.security import keyring
 from aico.security.envelope import Place, Sealer
 from aico.security.kdf import SALT_BYTES, derive_key_encryption_key
@@ -397,18 +396,13 @@ class _JustFormat(msgspec.Struct):
 def _read_regular_file(path: Path) -> bytes:
     """At most one byte more than a vault file may have. A folder or a pipe in its place neither crashes nor hangs us."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return read_plain_file(path, LARGEST_FILE_BYTES + 1)
     except FileNotFoundError:
         raise NotFound(f"there is no vault in {path.parent}", hint="`aico init` makes one") from None
+    except NotAPlainFile:
+        raise _damaged(path) from None
     except OSError as exc:
         raise storage_error(exc, path, "the vault was not opened") from exc
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise _damaged(path)
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(LARGEST_FILE_BYTES + 1)
-    finally:
-        os.close(descriptor)
 
 
 def _wrapper(key: KeyEncryptionKey, generation: int) -> Sealer:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import msgspec
 
 from aico.errors import IntegrityError, InvalidInput, KeyringUnavailable, storage_error
-from aico.files import replace_whole
+from aico.files import open_plain_file, replace_whole
 from aico.security import keyring
 from aico.security.envelope import Place, Sealer
 from aico.security.kdf import SALT_BYTES
@@ -163,7 +163,7 @@ def _entry(vault_file: VaultFile) -> str:
 
 def _read(path: Path) -> _Session | None:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = open_plain_file(path, os.O_RDONLY | os.O_NOFOLLOW)
         with os.fdopen(descriptor, "rb") as file:
             return msgspec.json.decode(file.read(_LARGEST_BYTES), type=_Session)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):

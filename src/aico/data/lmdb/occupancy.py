@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aico.errors import Busy, IntegrityError
+from aico.files import open_plain_file, read_plain_file
 from aico.security.envelope import Place, Sealer
 
 DATA, LOCK, SEAL, GATE, USE = "data.mdb", "lock.mdb", "seal", "gate", "use"
@@ -50,7 +51,7 @@ class Occupancy:
                 (self.folder / LOCK).unlink(missing_ok=True)  # LMDB makes it anew; an old one is read without doubt
             if not self._open_ours(alone=alone):
                 self._delete()
-                self._file = _open_data(self.folder, os.O_CREAT | os.O_EXCL)  # empty: a new database to LMDB
+                self._file = _new_data(self.folder / DATA)
             self._write_seal(_in_use(self._file))
             fcntl.flock(self._use, fcntl.LOCK_SH)
             return self._file
@@ -95,10 +96,10 @@ class Occupancy:
     def _open_ours(self, *, alone: bool) -> bool:
         """Whether the seal is of the file that lies there: of its bytes, or where others are inside, of which file it is."""
         try:
-            file = _open_data(self.folder)
+            file = open_plain_file(self.folder / DATA, os.O_RDWR | os.O_NOFOLLOW)
             try:
                 place = ("hot tier", "closed", _sha256(file)) if alone else _in_use(file)
-                self._sealer.open((self.folder / SEAL).read_bytes(), bound_to=place)
+                self._sealer.open(read_plain_file(self.folder / SEAL), bound_to=place)
             except BaseException:
                 os.close(file)
                 raise
@@ -130,9 +131,9 @@ def _sha256(file: int) -> bytes:
         return hashlib.file_digest(opened, "sha256").digest()
 
 
-def _open_data(folder: Path, flags: int = 0) -> int:
-    """Neither through a symbolic link nor waiting at a pipe that was put there."""
-    return os.open(folder / DATA, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | flags, 0o600)
+def _new_data(path: Path) -> int:
+    """An empty file, which LMDB takes for a new database."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
 def _open_lock_file(path: Path) -> int:

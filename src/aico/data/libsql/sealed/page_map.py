@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from aico.data.libsql.sealed.page_cipher import NONCE_BYTES, TAG_BYTES, DatabaseKeys
 from aico.errors import storage_error
-from aico.files import sync_folder
+from aico.files import NotAPlainFile, open_plain_file, sync_folder
 
 MAGIC, VERSION = b"AICOpmap", 1
 KEY_BYTES, RUN_BYTES = 32, 8
@@ -254,8 +254,8 @@ class PageMap:
     def _opened(self, how: int) -> Iterator[int]:
         with _ours(self._path):
             try:
-                file = os.open(self._path, how | os.O_CLOEXEC | os.O_NOFOLLOW)
-            except FileNotFoundError:
+                file = open_plain_file(self._path, how | os.O_NOFOLLOW)
+            except (FileNotFoundError, NotAPlainFile):
                 raise PageTampered("the page map is missing") from None
             try:
                 yield file
