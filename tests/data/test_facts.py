@@ -97,6 +97,27 @@ def test_an_edit_takes_away_what_may_be_missing_and_refuses_what_may_not(vault):
     assert texts(vault.facts.list("nell")) == ["Nell plays the viola"]
 
 
+def test_what_is_no_moment_is_refused_as_one_and_everything_stays_readable(vault):
+    fact = vault.memory.remember("nell", "Nell plays the viola", valid_from=NOON)
+    for wrong in ("2024-05-01", 2**62, 5, True, NOON.replace(tzinfo=None)):
+        for name in ("valid_from", "valid_until"):
+            with pytest.raises(InvalidInput):
+                vault.facts.edit("nell", fact, **{name: wrong})
+    for wrong in ({"valid_until": NOON}, {"valid_until": NOON - DAY}):
+        with pytest.raises(InvalidInput, match="before it began"):
+            vault.facts.edit("nell", fact, **wrong)
+    assert texts(vault.facts.list("nell")) == ["Nell plays the viola"]
+    assert vault.memory.forget("nell", everything=True).verify()
+
+
+def test_a_category_is_one_however_its_letters_are_put_together(vault):
+    composed, apart = "Café", "Cafe\u0301"
+    vault.memory.remember("nell", "Nell drinks her coffee black", category=apart, type=apart)
+    for spelt in (composed, apart):
+        assert len(vault.facts.list("nell", category=spelt, type=spelt)) == 1
+    assert [one.name for one in vault.facts.categories("nell")] == [composed]
+
+
 def test_a_wrong_fact_is_believed_no_longer_and_may_be_restored(vault, clock):
     fact = vault.memory.remember("nell", "Nell waters the tomatoes")
     clock.move(DAY)

@@ -7,7 +7,7 @@ from enum import Enum
 
 from aico.clock import IdSource, from_us, to_us, utc_offset_minutes
 from aico.data.libsql import LibSQLConnection, Row, Value
-from aico.data.limits import checked_label, checked_name, checked_text
+from aico.data.limits import checked_label, checked_name, checked_text, checked_word
 from aico.data.merged_rows import conversation_led_to, conversation_named, lead
 from aico.data.row_ids import NaturalIds, rows_by_id
 from aico.errors import InvalidInput, NotFound
@@ -300,7 +300,7 @@ def checked_message(message: Message) -> Message:
         checked_text(message.text),
         role=checked_name(message.role, field="role"),
         conversation=checked_name(message.conversation, field="conversation"),
-        speaker=checked_label(message.speaker, field="speaker"),
+        speaker=checked_word(message.speaker, field="speaker"),
         at=message.at,
         source_id=checked_label(message.source_id, field="source_id"),
     )

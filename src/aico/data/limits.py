@@ -32,6 +32,12 @@ def checked_label(label: str | None, *, field: str) -> str | None:
     return label or None
 
 
+def checked_word(word: str | None, *, field: str) -> str | None:
+    """Like `checked_label` for what is compared, such as who spoke or a category: in Unicode's NFC, as names are."""
+    kept = checked_label(word, field=field)
+    return None if kept is None else unicodedata.normalize("NFC", kept)
+
+
 def checked_limit(limit: int, *, least: int = 1, field: str = "limit") -> int:
     """How many at most. Raises InvalidInput for what is no whole number from `least` on, or too large to count to."""
     if type(limit) is not int or not least <= limit < 1 << 63:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from aico import Message
 from aico.ai.memory.context import estimate_tokens
 from aico.errors import InvalidInput
-from aico.testing import temporary_vault
+from aico.testing import FixedClock, temporary_vault
 
 NOON = datetime(2026, 5, 8, 12, 0, tzinfo=UTC)
 
@@ -131,6 +131,15 @@ def test_a_fact_that_is_not_true_yet_is_not_called_true_now():
         assert [item.text for item in vault.memory.context("nell", "where does Nell live").items] == [
             "Nell lives in Lübeck"
         ]
+
+
+def test_a_fact_that_has_ended_is_not_called_true_now():
+    with temporary_vault(clock=FixedClock(NOON)) as vault:
+        fact = vault.memory.remember("nell", "Nell lives in Lübeck", valid_from=NOON - timedelta(days=900))
+        vault.facts.edit("nell", fact, valid_until=NOON - timedelta(days=1))
+        assert vault.memory.context("nell", "where does Nell live").items == ()
+        [hit] = vault.memory.recall("nell", "where does Nell live")
+        assert hit.until == NOON - timedelta(days=1)
 
 
 @pytest.mark.parametrize("line_break", ["\n", "\r", "\x0b", "\x85", "\u2028", "\u2029"])

@@ -302,3 +302,10 @@ def test_arguments_of_the_wrong_kind_are_refused(memory, call):
     memory.record("nell", "something", conversation="c")
     with pytest.raises(InvalidInput):
         call(memory)
+
+
+def test_a_speaker_is_one_however_the_name_is_typed_and_no_name_is_nobodys(memory):
+    memory.record("nell", "Bach, once more.", conversation="choir", speaker="Jose\u0301")
+    assert [hit.speaker for hit in memory.recall("nell", "Bach", speaker="José")] == ["José"]
+    with pytest.raises(InvalidInput, match="speaker is empty"):
+        memory.recall("nell", "Bach", speaker="")

@@ -479,6 +479,14 @@ def test_a_context_is_assembled_anew_when_a_fact_comes_true(vault, clock):
     assert "Lisbon" in context_of(vault, "Lisbon").as_text()
 
 
+def test_a_context_is_assembled_anew_when_a_fact_ends(vault, clock):
+    fact = vault.memory.remember("mia", "Mia lives in Lisbon")
+    vault.facts.edit("mia", fact, valid_until=NOON + timedelta(hours=1))
+    assert "Lisbon" in context_of(vault, "Lisbon").as_text()
+    clock.move(timedelta(hours=2))
+    assert "Lisbon" not in context_of(vault, "Lisbon").as_text()
+
+
 def test_nobody_gets_the_context_of_another(vault):
     for name in ("mia", "otto"):
         vault.memory.record(name, f"{name} was here", conversation="c")

@@ -33,6 +33,8 @@ class Hit:
     source_id: str | None = field(default=None, repr=False)
     position: int = field(default=0, repr=False)
     """Orders messages of one instant."""
+    until: datetime | None = None
+    """Of a fact: until when it is true, as far as that is known."""
 
 
 def hit_of_message(moment: Moment, scored: Scored, liking: Liking | None = None) -> Hit:
@@ -62,6 +64,7 @@ def hit_of_fact(fact: Fact, scored: Scored, liking: Liking | None = None) -> Hit
         _why(scored, None, liking),
         fact.valid_from or fact.recorded_at,
         source_id=fact.source,
+        until=fact.valid_until,
     )
 
 

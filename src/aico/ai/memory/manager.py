@@ -24,7 +24,7 @@ from aico.data.conversations import ConversationRepository, Message, Moment, Out
 from aico.data.facts import FactRepository
 from aico.data.feedback import FeedbackRepository
 from aico.data.libsql import LibSQLConnection
-from aico.data.limits import checked_label, checked_name, checked_text
+from aico.data.limits import checked_name, checked_text, checked_word
 from aico.data.preferences import COMPANION, PreferenceRepository
 from aico.data.row_ids import parsed_id
 from aico.data.user import UserService
@@ -330,13 +330,14 @@ class MemoryManager:
         now, facts = from_us(self._clock.now_us()), self.recall(user, query, limit=CONTEXT_FACTS, kinds=("fact",))
         context = assemble(
             recent=recent,
-            facts=[fact for fact in facts if fact.at <= now],
+            facts=[fact for fact in facts if fact.at <= now and (fact.until is None or fact.until > now)],
             preferences=self._preferences.list(user, prefix=COMPANION),
             memories=self.recall(user, query, limit=_memories_for(token_budget), kinds=("message",)),
             token_budget=token_budget,
             count_tokens=count_tokens,
         )
-        return context, min(((fact.at - now).total_seconds() for fact in facts if fact.at > now), default=inf)
+        moments = [when for fact in facts for when in (fact.at, fact.until) if when is not None and when > now]
+        return context, min(((when - now).total_seconds() for when in moments), default=inf)
 
     def recent(self, user: str, conversation: str, *, limit: int = 20) -> list[Moment]:
         """The last messages of a conversation, oldest first; an empty list if there is none. Raises InvalidInput.
@@ -465,11 +466,13 @@ class MemoryManager:
             raise InvalidInput(f"kinds are {' and '.join(KINDS)}", hint='for example kinds=("fact",)', field="kinds")
         if since is not None and until is not None and to_us(since, field="since") >= to_us(until, field="until"):
             raise InvalidInput("since is not before until; nothing was searched", hint="swap the two", field="since")
+        if speaker == "":
+            raise InvalidInput("speaker is empty; nothing was searched", hint="leave it out for any", field="speaker")
         return Filter(
             conversation=None
             if conversation is None
             else self._conversations.conversation_id(user_id or b"", conversation),
-            speaker=checked_label(speaker, field="speaker"),
+            speaker=checked_word(speaker, field="speaker"),
             episode_of=None if episode is None else parsed_id(episode, what="message"),
             kinds=frozenset(kinds),
             since_us=None if since is None else to_us(since, field="since"),

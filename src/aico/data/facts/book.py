@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import TypedDict, TypeVar, Unpack
+from typing import TypedDict, TypeVar, Unpack, cast
 
 from aico.clock import to_us
 from aico.data.conversations import ConversationRepository
@@ -10,7 +10,7 @@ from aico.data.facts.fact import History, KeptFact, Proposal, Proposed, Status, 
 from aico.data.facts.listing import FactFilter, NameCount, counted, counted_by, listed
 from aico.data.facts.repository import FactRepository
 from aico.data.libsql import LibSQLConnection, Value
-from aico.data.limits import checked_name, checked_page
+from aico.data.limits import checked_name, checked_page, checked_word
 from aico.data.marks import Marking, MarkRepository
 from aico.data.row_ids import parsed_id
 from aico.data.user import UserService
@@ -95,8 +95,8 @@ class FactBook(Marking):
         asked = FactFilter(
             status=_one_of(Status.ALL, status, "status"),
             closed=closed,
-            category=category,
-            type=type,
+            category=checked_word(category, field="category"),
+            type=checked_word(type, field="type"),
             trust=None if trust is None else _one_of(Trust.ALL, trust, "trust"),
             favourite=favourite,
             noted=noted,
@@ -172,7 +172,7 @@ class FactBook(Marking):
         """Correct a fact; the id of the corrected one, which takes its place and its marks. The old one is history.
 
         What is not given stays as it is; None takes away what may be missing. If nothing differs, nothing is written.
-        Raises NotFound, or InvalidInput for a fact that is not believed now.
+        Raises NotFound, or InvalidInput for a fact that is not believed now, or would end before it began.
 
         >>> later = vault.facts.edit("mia", fact, text="Mia lives in Porto")
         >>> [one.text for one in vault.facts.list("mia")]
@@ -282,28 +282,33 @@ class FactBook(Marking):
         self._write(user, lambda user_id: self._facts.reject(user_id, id))
 
     def _user(self, user: str) -> bytes:
-        user_id = self._users.find(user)
-        if user_id is None:
-            raise NotFound("there is no user of this name; nothing was changed")
-        return user_id
+        return _known(self._users.find(user))
 
     def _owner(self, user: str, id: str) -> tuple[bytes, bytes]:
-        user_id, fact_id = self._user(user), parsed_id(id, what="fact")
+        user_id, fact_id = _known(self._users.find_active(user)), parsed_id(id, what="fact")
         if not self._facts.facts(user_id, [fact_id]):
             raise NotFound("this user holds no fact with this id; nothing was changed", hint="`list` shows the ids")
         return user_id, fact_id
 
     def _write(self, user: str, work: Callable[[bytes], T]) -> T:
-        return self._connection.write(lambda: work(self._user(user)))
+        return self._connection.write(lambda: work(_known(self._users.find_active(user))))
+
+
+def _known(user_id: bytes | None) -> bytes:
+    if user_id is None:
+        raise NotFound("there is no user of this name; nothing was changed")
+    return user_id
 
 
 def _columns(changes: FactChanges) -> dict[str, Value]:
     """The changes as the table has them."""
-    columns: dict[str, Value] = {}
-    for name, value in changes.items():
+    for name in changes:
         if name not in FactChanges.__annotations__:
             raise InvalidInput(f"a fact has no {name!r} to edit; nothing was written", field=name)
-        columns[name] = to_us(value, field=name) if isinstance(value, datetime) else value  # type: ignore[assignment]
+    columns = cast("dict[str, Value]", dict(changes))
+    for name in ("valid_from", "valid_until"):
+        if columns.get(name) is not None:
+            columns[name] = to_us(cast("datetime", columns[name]), field=name)  # it refuses what is no datetime
     return columns
 
 

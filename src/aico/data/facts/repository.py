@@ -17,7 +17,7 @@ from aico.data.facts.fact import (
     kept_fact_of,
 )
 from aico.data.libsql import LibSQLConnection, Row, Value
-from aico.data.limits import checked_label, checked_name, checked_text
+from aico.data.limits import checked_label, checked_name, checked_text, checked_word
 from aico.data.marks import MarkRepository, Marks
 from aico.data.row_ids import NaturalIds, parsed_id, rows_by_id
 from aico.errors import InvalidInput, NotFound
@@ -99,8 +99,7 @@ class FactRepository:
     def retract(self, user_id: bytes, fact: str, *, until: int | None) -> None:
         """Believe a fact no longer: it was wrong, or was true `until` then. Raises InvalidInput, or NotFound."""
         row, now = self._believed(user_id, fact), self._ids.now_us()
-        if until is not None and row["valid_from"] is not None and until <= row["valid_from"]:
-            raise InvalidInput("the fact would end before it began; nothing was written", field="until")
+        _check_ends_later(row["valid_from"], until, field="until")
         self._close(row, at=now, until=until)
         self._note(user_id, row["id"], "retracted" if until is None else "ended", by=None, at=now)
 
@@ -338,15 +337,21 @@ class FactRepository:
 
 
 def _checked(values: dict[str, Value]) -> str:
-    """The text of a fact to be written. Raises InvalidInput for it or the confidence."""
+    """The text of a fact to be written. Raises InvalidInput for it, the confidence, or an end before the beginning."""
     confidence, text = values["confidence"], values["text"]
     if not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
         raise InvalidInput("confidence lies between 0 and 1; nothing was written", field="confidence")
+    _check_ends_later(values.get("valid_from"), values.get("valid_until"), field="valid_until")
     return checked_text(text)  # type: ignore[arg-type]  # it refuses what is no text
 
 
+def _check_ends_later(since: Value, until: Value, *, field: str) -> None:
+    if isinstance(since, int) and isinstance(until, int) and until <= since:
+        raise InvalidInput("the fact would end before it began; nothing was written", field=field)
+
+
 def _label(value: Value, field: str) -> str | None:
-    return checked_label(value, field=field)  # type: ignore[arg-type]  # it refuses what is no text
+    return checked_word(value, field=field)  # type: ignore[arg-type]  # it refuses what is no text
 
 
 def _change(row: Row) -> Change:
