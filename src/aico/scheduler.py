@@ -84,7 +84,7 @@ class Scheduler:
         True
         """
         self._ensure_built_in()
-        user_id = None if user is None else self._users.find(user)
+        user_id = None if user is None else self._users.find_active(user)
         if user is not None and user_id is None:
             raise NotFound("there is no user of this name; nothing was written")
         return self._tasks.add(

@@ -130,7 +130,7 @@ class Vault:
 
         self.memory, self.query = services.memory, services.query
         self.users, self.pins, self.sessions, self.devices = people.users, people.pins, people.sessions, people.devices
-        self.conversations, self.facts, self.album = records.conversations, records.facts, records.album
+        self.conversations, self.facts, self.album = services.conversations, records.facts, records.album
         self.feedback, self.preferences = records.feedback, records.preferences
         self.live_sessions, self.items, self.tasks = records.live_sessions, services.items, services.tasks
         self.logs, self.audit_log = store.logs, store.audit_log

@@ -158,9 +158,6 @@ class Records:
         self.messages = ConversationRepository(connection, natural_ids=natural_ids, ids=ids)
         self.marks = marks = MarkRepository(connection, natural_ids=natural_ids, ids=ids)
         self.statements = FactRepository(connection, natural_ids=natural_ids, ids=ids, marks=marks)
-        self.conversations = ConversationService(
-            connection, users=users, conversations=self.messages, facts=self.statements, marks=marks, ids=ids
-        )
         self.facts = FactBook(connection, users=users, conversations=self.messages, facts=self.statements, marks=marks)
         self.album = Album(connection, users=users, conversations=self.messages, marks=marks)
         self.feedback = FeedbackRepository(connection, users=users, natural_ids=natural_ids, ids=ids)
@@ -271,6 +268,15 @@ class Services:
             second_look=meaning.second_look,
             recall_log=recall_log,
             clock=store.settings.clock,
+        )
+        self.conversations = ConversationService(
+            store.connection,
+            users=people.users,
+            conversations=records.messages,
+            facts=records.statements,
+            marks=records.marks,
+            ids=store.ids,
+            let_go=partial(derived.semantic.erase, ids=()),
         )
         self.items = Items(store.connection, users=people.users, items=records.items, index=derived.item_index)
         self.query = Query(

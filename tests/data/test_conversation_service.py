@@ -246,6 +246,24 @@ def test_what_is_forgotten_after_a_merge_stays_forgotten_under_every_name(vault)
     assert texts(vault, "b") == ["Lisbon"]
 
 
+def test_a_merged_message_stays_forgotten_under_every_name_when_everything_goes(vault):
+    both = [say("The tram leaves at six.", 0, conversation=name, source_id="1") for name in "AB"]
+    vault.memory.record_many("mia", both)
+    vault.conversations.merge("mia", keep="A", drop="B")
+    vault.memory.forget("mia", everything=True)
+    vault.memory.record_many("mia", both)
+    assert vault.memory.recall("mia", "tram") == []
+
+
+def test_what_hangs_on_a_merged_message_hangs_on_the_one_that_stays(vault):
+    keep, drop = vault.memory.record_many("mia", [say("The tram leaves.", 0, conversation=name) for name in "AB"])
+    vault.items.put("mia", ("app",), "n1", {"mood": "glad"}, memory=drop)
+    vault.conversations.merge_messages("mia", keep=keep, drop=drop)
+    assert [item.key for item in vault.items.list("mia")] == ["n1"]
+    vault.memory.forget("mia", id=keep)
+    assert vault.items.list("mia") == []
+
+
 def test_a_chain_of_merges_leads_to_its_end(vault):
     ids = [vault.memory.record("mia", f"word {name}", conversation=name, source_id="1") for name in "abc"]
     vault.conversations.merge("mia", keep="b", drop="a")

@@ -92,13 +92,22 @@ def test_nobody_is_not_found(vault):
 
 
 def test_a_deactivated_person_is_recorded_no_more_but_can_be_recalled_and_forgotten(vault):
-    vault.memory.record("mia", "I like whales.", conversation="c")
+    said = vault.memory.record("mia", "I like whales.", conversation="c")
+    fact = vault.memory.remember("mia", "Mia likes the ocean")
     user_id = vault.users.find_by_name("mia").id
     vault.users.deactivate(user_id)
     vault.users.deactivate(user_id)
     for write in (
         lambda: vault.memory.record("mia", "more", conversation="c"),
         lambda: vault.memory.remember("mia", "more"),
+        lambda: vault.facts.edit("mia", fact, text="Mia likes dolphins"),
+        lambda: vault.facts.propose("mia", "Mia likes the sea", message=said, model="tiny"),
+        lambda: vault.album.note("mia", said, "a note"),
+        lambda: vault.album.visit("mia", said),
+        lambda: vault.conversations.edit("mia", said, "I like dolphins."),
+        lambda: vault.conversations.set_title("mia", "c", "Whales"),
+        lambda: vault.conversations.move("mia", [said], "sea"),
+        lambda: vault.tasks.add("remind", action="a", schedule="every 1h", user="mia"),
     ):
         with pytest.raises(InvalidInput):
             write()

@@ -135,7 +135,7 @@ class Album(Marking):
         >>> vault.album.get("mia", said).conversation
         'move'
         """
-        user_id, message_id = self._owner(user, id)
+        user_id, message_id = self._memory(self._users.find(user), id)
         found = self._kept(user_id, [message_id])
         if not found:
             raise NotFound("this is a fact, not a message", hint="`facts.get` shows it")
@@ -213,7 +213,10 @@ class Album(Marking):
             return UTC
 
     def _owner(self, user: str, id: str) -> tuple[bytes, bytes]:
-        user_id, owner = self._users.find(user), parsed_id(id, what="memory")
+        return self._memory(self._users.find_active(user), id)
+
+    def _memory(self, user_id: bytes | None, id: str) -> tuple[bytes, bytes]:
+        owner = parsed_id(id, what="memory")
         for table in ("messages", "facts"):
             if user_id and self._connection.fetch_one(
                 f"SELECT 1 FROM {table} WHERE id = ? AND user_id = ?", (owner, user_id)

@@ -4,7 +4,7 @@ To delete a message or a conversation is to forget it, which is `memory.forget`:
 imported again, leaves a receipt, and takes along what was drawn from it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -66,7 +66,10 @@ class ConversationService:
         facts: FactRepository,
         marks: MarkRepository,
         ids: IdSource,
+        let_go: Callable[[bytes], object],
     ) -> None:
+        """`let_go` deletes what the disk may have of a person's recall index as it was."""
+        self._let_go = let_go
         self._connection, self._users, self._conversations = connection, users, conversations
         self._merger = Merger(connection, facts=facts, marks=marks, ids=ids)
 
@@ -125,7 +128,7 @@ class ConversationService:
         >>> vault.conversations.get("mia", "move").title
         'The move'
         """
-        kept, user_id = checked_label(title, field="title"), self._users.find(user)
+        kept, user_id = checked_label(title, field="title"), self._users.find_active(user)
         changed = self._connection.execute(
             "UPDATE conversations SET title = ? WHERE id = ? AND user_id = ?",
             (kept, self._conversations.conversation_id(user_id or b"", conversation), user_id),
@@ -134,16 +137,17 @@ class ConversationService:
             raise _no_conversation("nothing was changed")
 
     def edit(self, user: str, message: str, text: str) -> Edited:
-        """Put another text in the place of a message's; id, moment and place stay, the old text is gone for good.
+        """Put another text in the place of a message's; id, moment and place stay.
 
-        Recall finds the new text at once. Facts drawn from the message stay: they are statements of their own. Importing
+        The old text is gone for good, from the store and the recall index; the hot tier uses the sealed page it was on again
+        in time, or when anything is forgotten. Recall finds the new text at once. Facts drawn from the message stay: they are statements of their own. Importing
         its file again leaves the edited text. Raises NotFound or InvalidInput.
 
         >>> vault.conversations.edit("mia", said, "I moved to Lisbon in June.").message.text
         'I moved to Lisbon in June.'
         """
         message_id, kept = parsed_id(message, what="message"), checked_text(text)
-        user_id = self._users.find(user)
+        user_id = self._users.find_active(user)
 
         def work() -> None:
             self._check_own(user_id, [message_id])
@@ -152,7 +156,10 @@ class ConversationService:
         self._connection.write(work)
         assert user_id is not None
         moment = self._conversations.moments(user_id, [message_id])[message_id]
-        return Edited(moment, not self._connection.in_transaction and self._connection.clear_log())
+        if self._connection.in_transaction:  # which may still be taken back
+            return Edited(moment, log_cleared=False)
+        self._let_go(user_id)
+        return Edited(moment, log_cleared=self._connection.clear_log())
 
     def move(self, user: str, messages: Iterable[str], conversation: str) -> int:
         """Move messages to another conversation, new or not, where their moments put them; how many there were.
@@ -166,7 +173,7 @@ class ConversationService:
         ['diary']
         """
         ids = [parsed_id(message, what="message") for message in dict.fromkeys(messages)]
-        name, user_id = checked_name(conversation, field="conversation"), self._users.find(user)
+        name, user_id = checked_name(conversation, field="conversation"), self._users.find_active(user)
 
         def work() -> None:
             self._check_own(user_id, ids)

@@ -22,6 +22,7 @@ _HANG_ON_A_MESSAGE = (
     ("feedback_events", "subject_id"),
     ("sensitive_feedback", "subject_id"),
     ("merged_rows", "into_id"),
+    ("items", "memory_id"),
 )
 _HANG_ON_A_CONVERSATION = (
     ("session_metadata", "conversation_id"),

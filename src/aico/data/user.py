@@ -138,7 +138,9 @@ class UserService:
         return self.get_profile(user_id)
 
     def deactivate(self, user_id: str) -> None:
-        """Let this person in no more, and record nothing new about them; what is known stays and can be forgotten.
+        """Let this person in no more, and record nothing new about them, be it a message, a fact, a correction or a mark.
+
+        What is known stays, is found, and can be merged and forgotten.
 
         Their sessions end. May be repeated. Raises NotFound.
 
@@ -242,6 +244,13 @@ class UserService:
         user_id, _, is_active = self._look_up(checked_name(name, field="user"))
         return None if is_active is None else user_id
 
+    def find_active(self, name: str) -> bytes | None:
+        """`find`, for whoever is about to write: raises InvalidInput for somebody who was deactivated."""
+        user_id, _, is_active = self._look_up(checked_name(name, field="user"))
+        if is_active is False:
+            raise _deactivated()
+        return user_id if is_active else None
+
     def ensure(self, name: str) -> bytes:
         """The id of the person with this short name, who is created if new. Call it inside a transaction.
 
@@ -257,9 +266,7 @@ class UserService:
                 (user_id, name, generation, PERSON, now, now),
             )
         elif not is_active:
-            raise InvalidInput(
-                "this user was deactivated; nothing was recorded", hint="activate the user first", field="user"
-            )
+            raise _deactivated()
         return user_id
 
     def _look_up(self, name: str) -> tuple[bytes, int, bool | None]:
@@ -310,6 +317,10 @@ class UserService:
                     "there are memories of this user, which would be left behind; nothing was erased",
                     hint="`vault.erase_user(name)` erases both",
                 )
+
+
+def _deactivated() -> InvalidInput:
+    return InvalidInput("this user was deactivated; nothing was recorded", hint="activate the user first", field="user")
 
 
 _OF_USER = (

@@ -101,6 +101,15 @@ def test_everything_means_everything_but_the_name(vault):
     assert memory.recall("nell", "turn") == []
 
 
+def test_an_item_is_found_no_more_by_a_text_that_was_forgotten(vault):
+    vault.memory.record("nell", "The clinic called about Thursday.", conversation="c")
+    for key, texts in (("n1", ["The clinic called about Thursday."]), ("n2", ["Buy strings for the viola"])):
+        vault.items.put("nell", ("app",), key, {"ref": 17}, texts=texts)
+    assert vault.memory.forget("nell", about="clinic").verify()
+    assert [found.item.key for found in vault.items.search("nell", "clinic called")] == []
+    assert [item.key for item in vault.items.list("nell")] == ["n2"]
+
+
 def test_importing_the_same_again_does_not_bring_it_back(vault):
     messages = [Message(f"turn {n}", conversation="c", source_id=f"s{n}") for n in range(5)]
     ids = vault.memory.record_many("nell", messages)

@@ -99,6 +99,16 @@ def test_the_next_process_takes_the_snapshot_up_and_answers_the_same(tmp_path, b
         assert built
 
 
+def test_the_old_text_of_an_edited_message_is_in_no_snapshot(tmp_path):
+    filled(tmp_path / "v")
+    with opened(tmp_path / "v") as vault:  # whose index is not in memory
+        [said] = [moment.id for moment in vault.memory.recent("mia", "c1") if "parrot" in moment.text]
+        assert vault.indexes.files.path(vault.users.find("mia")).exists()
+        assert vault.conversations.edit("mia", said, "the finch sang").log_cleared
+        assert not vault.indexes.files.path(vault.users.find("mia")).exists()
+        assert [hit.id for hit in vault.memory.recall("mia", "finch", limit=1)] == [said]
+
+
 def test_the_first_codes_are_kept_however_new_the_snapshot_without_them_is(tmp_path, monkeypatch):
     pytest.importorskip("faiss", reason="codes need the extra `embed`")
     with opened(tmp_path / "v") as vault:

@@ -80,7 +80,7 @@ class Extraction:
             raise InvalidInput("message_limit is a whole number from 1 on; nothing was asked", field="message_limit")
         if self._connection.in_transaction:  # the model would keep every writer waiting
             raise StorageError("a model is not asked inside a transaction; nothing was asked", hint="end yours first")
-        report, user_id = ExtractionReport(), self._users.find(user)
+        report, user_id = ExtractionReport(), self._users.find_active(user)
         newest = self._feed.newest()
         reached = newest if user_id is None else self._position(user_id, extractor.model)
         most = math.inf if message_limit is None else message_limit

@@ -114,6 +114,8 @@ class Eraser:
             chosen = self._select(user_id, wish)
             traces = search.look_again() if chosen == before else self._search(user_id, wish, chosen).look()
             self._note_erasures(user_id, chosen, receipt_id, at)
+            if wish.everything:
+                self._note_erasures_of_merged(user_id, receipt_id, at)
             hanging = self._remove(user_id, chosen, everything=wish.everything)
             removed = dict(Counter(hanging) + Counter(remove_traces(self._connection, traces)))
             self._audit_log.append(Action.FORGOTTEN, user_id=user_id, subject_id=receipt_id, counts=removed)
@@ -239,6 +241,14 @@ class Eraser:
             "INSERT INTO erasures (id, user_id, receipt_id, kind, at) SELECT content_key, user_id, ?, ?, ? "
             f"FROM facts WHERE id = ? {_UNLESS_THEIRS}",
             [(receipt_id, WORDING, at, id_) for id_ in chosen.facts],
+        )
+
+    def _note_erasures_of_merged(self, user_id: bytes, receipt_id: bytes, at: int) -> None:
+        """The messages that were merged into others stay forgotten as well: what led from their ids goes with everything."""
+        self._connection.execute(
+            "INSERT INTO erasures (id, user_id, receipt_id, kind, at) SELECT id, user_id, ?, kind, ? FROM merged_rows "
+            f"WHERE user_id = ? AND kind = 'message' {_UNLESS_THEIRS}",
+            (receipt_id, at, user_id),
         )
 
     def _remove(self, user_id: bytes, chosen: _Selection, *, everything: bool) -> dict[str, int]:

@@ -89,7 +89,12 @@ _PLACES = (
     ),
     _Place(
         "items",
-        _of_table("items", "updated_at", text="key || ' ' || namespace", json="value"),
+        _of_table(
+            "items",
+            "updated_at",
+            text="key || ' ' || namespace",
+            json="'[' || value || ',' || coalesce(texts, 'null') || ']'",
+        ),
         "DELETE FROM items WHERE row_id = ?",
     ),
     _Place(
