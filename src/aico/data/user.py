@@ -245,7 +245,11 @@ class UserService:
         return None if is_active is None else user_id
 
     def find_active(self, name: str) -> bytes | None:
-        """`find`, for whoever is about to write: raises InvalidInput for somebody who was deactivated."""
+        """`find`, for whoever is about to write: raises InvalidInput for somebody who was deactivated.
+
+        >>> vault.users.find_active("mia").hex() == mia
+        True
+        """
         user_id, _, is_active = self._look_up(checked_name(name, field="user"))
         if is_active is False:
             raise _deactivated()
