@@ -1,17 +1,18 @@
 """No room, no permission, no right: a typed error, and a vault that is whole and works again afterwards."""
 
+import io
 import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 import aico
-from aico.errors import AicoError
+from aico.errors import AicoError, DiskFull
 from aico.testing import PASSPHRASE, cheap_settings, temporary_vault
 from tests.children import run
 from tests.data.libsql.cases import add_rows, count_if_right, files_of, make, sealed
@@ -110,6 +111,43 @@ def test_a_full_disk_loses_nothing_and_writing_goes_on_when_there_is_room(tmp_pa
         make(tmp_path / "aico.db", 100)
         (tmp_path / "ballast").write_bytes(bytes(1024 * 1024))
         whole_afterwards(tmp_path / "aico.db", run(fill_up, str(tmp_path / "aico.db"), 0 if mounted else 800_000))
+
+
+def fill_a_vault(folder: str) -> None:
+    """For a child: record until there is no room."""
+    with aico.open(folder, passphrase=PASSPHRASE, settings=cheap_settings()) as vault:
+        vault.memory.record("mia", "I moved to Lisbon.", conversation="c")
+        number = 0
+        with pytest.raises(DiskFull):
+            while number := number + 1:
+                vault.memory.record_many(
+                    "mia",
+                    [aico.Message(f"turn {number} {n} {'x' * 200}", conversation=f"d{number}") for n in range(50)],
+                )
+
+
+def test_on_a_full_disk_a_vault_opens_answers_and_closes_and_what_it_says_was_done_is(tmp_path):
+    """Moving the log into the database needs room that is not there; the log keeps everything."""
+    with small_disk(tmp_path, "4m") as mounted:
+        if not mounted:
+            pytest.skip("this machine lets nobody mount a small disk")
+        folder, ballast, more = tmp_path / "vault", tmp_path / "ballast", tmp_path / "more"
+        ballast.write_bytes(bytes(2 << 20))
+        assert run(fill_a_vault, str(folder)).error is None
+        more.write_bytes(bytes(shutil.disk_usage(tmp_path).free // 4096 * 4096))
+        with aico.open(folder, passphrase=PASSPHRASE, settings=cheap_settings()) as vault:
+            assert vault.memory.recall("mia", "Lisbon")
+            vault.connection.clear_log()
+            vault.export(io.BytesIO(), "mia")
+        recorded = False
+        with aico.open(folder, passphrase=PASSPHRASE, settings=cheap_settings()) as vault, suppress(DiskFull):
+            vault.memory.record("mia", "My address is Weidenweg 7.", conversation="c")
+            recorded = True
+        ballast.unlink()
+        with aico.open(folder, passphrase=PASSPHRASE, settings=cheap_settings()) as vault:
+            assert bool(vault.memory.recall("mia", "Weidenweg")) is recorded
+            vault.connection.verify()
+            assert vault.memory.forget("mia", conversation="d1").log_cleared
 
 
 def test_files_that_may_not_grow_lose_nothing(tmp_path):

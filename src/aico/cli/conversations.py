@@ -94,7 +94,9 @@ def edit(call: Call, *, id: str, text: str, user: str | None) -> None:  # the wo
     def tell() -> None:
         say("The message has its new text; the old one is gone.")
         if not edited.log_cleared:
-            say("! Another program is reading: sealed page images of before stay in the log until its next checkpoint.")
+            say(
+                "! Another program is reading, or the disk is full: sealed pages of before stay in the log until it can be emptied."
+            )
 
     answer({"id": edited.message.id, "log_cleared": edited.log_cleared}, tell, as_json=call.as_json)
 

@@ -156,7 +156,9 @@ def _show_receipt(receipt: "Receipt", remains: "Sequence[Remainder]", backups: l
         say(f"Rows removed: {', '.join(f'{table} {count:,}' for table, count in receipt.removed.items())}.")
     _show_verdict(remains)
     if not receipt.log_cleared:
-        say("! Another program is reading: sealed page images of before stay in the log until its next checkpoint.")
+        say(
+            "! Another program is reading, or the disk is full: sealed pages of before stay in the log until it can be emptied."
+        )
     if backups:
         say(
             f"! {number_of(len(backups), 'backup')} in the vault's folder still hold it; `aico backup prune` deletes them."

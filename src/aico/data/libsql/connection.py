@@ -13,7 +13,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -38,7 +38,7 @@ from aico.data.libsql.sealed.vfs import SealedVFS
 from aico.data.libsql.sqlite_engine import SqliteEngine
 from aico.data.libsql.statements import Parameters, Value, first_word
 from aico.data.libsql.write_side import WriteSide, closed
-from aico.errors import Busy, InvalidInput, NotFound, StorageError, Tampered
+from aico.errors import Busy, DiskFull, InvalidInput, NotFound, StorageError, Tampered
 from aico.security.keys import DatabaseKey
 
 __all__ = ["EncryptedLibSQLConnection", "EngineName", "LibSQLConnection", "Parameters", "Value"]
@@ -332,10 +332,12 @@ class LibSQLConnection:
     def clear_log(self) -> bool:
         """Move the whole write-ahead log into the database and empty it, so that no old page image remains.
 
-        False if a reader of another process still needs the log; it is then emptied by a later checkpoint.
+        False if a reader of another process still needs the log, or the disk has no room; it is then emptied by a later
+        checkpoint.
         """
-        with self._usable(), self._writing.exclusive():
+        with suppress(DiskFull), self._usable(), self._writing.exclusive():
             return self._empty_log()
+        return False
 
     def _empty_log(self) -> bool:
         deadline = time.monotonic() + _LOG_WAIT_S

@@ -15,6 +15,7 @@ from aico.data.libsql.rows import Result, Row, row_type
 from aico.data.libsql.sealed.vfs import SealedVFS
 from aico.data.libsql.statements import Parameters, first_word, is_blank, several_statements
 from aico.data.libsql.turn import Turn
+from aico.errors import DiskFull
 
 _ROWS_STREAMED = 100
 _RESTART_WAIT_S = 0.05
@@ -64,6 +65,13 @@ class SqliteConnection(apsw.Connection):
 
     command = apsw.Connection.execute
 
+    def close(self, force: bool = False) -> None:
+        """The last one out moves the log into the database. Where that finds no room the log keeps what it has."""
+        try:
+            super().close(force)
+        except apsw.FullError:
+            return
+
     def schema_version(self) -> int:
         return int(self.execute("PRAGMA schema_version").get)  # whose statement is kept, unlike that of `pragma`
 
@@ -88,6 +96,10 @@ class SqliteConnection(apsw.Connection):
             return True
         except apsw.BusyError:  # at once where a checkpoint runs in the background: SQLite does not wait for it
             return False
+        except apsw.FullError as exc:
+            raise DiskFull(
+                "the disk is full: the log could not be moved into the database; it keeps everything", hint="make room"
+            ) from exc
         finally:
             self.set_busy_timeout(int(self.wait_s * 1000))
             self.setlk_timeout(0, 0)
