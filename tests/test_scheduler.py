@@ -122,6 +122,30 @@ def test_a_lease_of_an_older_clock_does_not_hold(vault, clock, runs):
     assert ran(vault.tasks.run_due()) == ["my task"]
 
 
+@pytest.mark.parametrize("step", [timedelta(seconds=1), timedelta(seconds=LEASE_S)])
+def test_a_clock_that_steps_back_begins_no_run_twice(tmp_path, step):
+    clock, done = FixedClock(START), []
+    with (
+        open_vault(tmp_path / "v", passphrase=PASSPHRASE, settings=cheap_settings(clock=clock)) as one,
+        open_vault(tmp_path / "v", passphrase=PASSPHRASE, settings=cheap_settings(clock=clock)) as other,
+    ):
+
+        def step_back(run):
+            done.append("one")
+            clock.move(-step)
+            assert ran(other.tasks.run_due()) == []
+            with pytest.raises(InvalidInput, match="is running now"):
+                other.tasks.run("my task")
+
+        one.tasks.register("note", step_back)
+        other.tasks.register("note", lambda run: done.append("other"))
+        one.tasks.add("my task", action="note", schedule="every 1h")
+        clock.move(2 * HOUR)
+        assert ran(one.tasks.run_due()) == ["my task"]
+        assert done == ["one"]
+        assert [run.outcome for run in one.tasks.history("my task")] == ["done"]
+
+
 def test_a_lost_run_counts_as_an_attempt_and_its_late_end_changes_nothing(vault, clock, runs):
     vault.tasks.add("my task", action="note", schedule="every 1h", attempts_max=2)
     repository = vault.tasks._tasks
