@@ -19,7 +19,7 @@ from aico.ai.memory.recall_log import RecallLog
 from aico.ai.memory.receipts import Receipt, Receipts
 from aico.ai.memory.second_look import SecondLook
 from aico.ai.memory.semantic import SemanticMemoryStore
-from aico.ai.memory.working import Assembled, WorkingMemoryStore
+from aico.ai.memory.working import Assembled, WorkingMemoryStore, checked_state
 from aico.clock import Clock, from_us, to_us
 from aico.data.conversations import ConversationRepository, Message, Moment, Outcome, Recorded
 from aico.data.facts import FactRepository
@@ -423,6 +423,8 @@ class MemoryManager:
         """
         name, users = checked_name(session, field="session"), self._users
         known = users.find(user) is not None  # then there is nothing to write
+        if not known:
+            checked_state(state, ttl_s=ttl_s)  # nobody is made for what is not kept
         user_id = users.ensure(user) if known else self._connection.write(lambda: users.ensure(user))
         self._working.set_state(user_id, name, state, ttl_s=ttl_s)
 
