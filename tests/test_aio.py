@@ -11,7 +11,7 @@ import pytest
 import aico
 import aico.aio
 from aico.aio import Bridge, Twin, awaited
-from aico.errors import InvalidInput, NotFound, StorageError, WrongPassphrase
+from aico.errors import AccessDenied, InvalidInput, NotFound, StorageError, WrongPassphrase
 from aico.testing import PASSPHRASE, cheap_settings, temporary_vault
 
 WITHOUT_A_TWIN = {
@@ -88,6 +88,33 @@ def test_every_part_of_a_vault_and_every_method_has_its_twin():
                         inspect.signature(getattr(part, key)).parameters.keys()
                         == inspect.signature(sync).parameters.keys()
                     )
+
+
+def test_every_function_of_aico_has_its_twin_with_the_same_arguments():
+    functions = [name for name in aico.__all__ if inspect.isfunction(getattr(aico, name))]
+    assert functions == ["open", "restore"]
+    for name in functions:
+        sync, twin = getattr(aico, name), getattr(aico.aio, name)
+        assert inspect.signature(twin).parameters == inspect.signature(sync).parameters
+
+
+def test_opening_takes_what_aico_open_takes_and_a_backup_is_restored(folder, tmp_path):
+    async def program():
+        async with opened(folder) as companion:
+            await companion.memory.record("mia", "I moved to Lisbon.", conversation="c1")
+            made = await companion.backups.create(tmp_path / "backups")
+        await aico.aio.restore(made.path, tmp_path / "back", passphrase=PASSPHRASE)
+        with pytest.raises(InvalidInput):
+            await aico.aio.restore(made.path, tmp_path / "back", passphrase=PASSPHRASE)
+        (tmp_path / "back" / "config.toml").write_text("anchor_in_keyring = false\n")
+        with pytest.raises(AccessDenied):
+            await aico.aio.open(tmp_path / "back", passphrase=PASSPHRASE)
+        async with aico.aio.open(
+            tmp_path / "back", passphrase=PASSPHRASE, approve_settings=True, accept_older=True
+        ) as back:
+            return [moment.text for moment in await back.memory.recent("mia", "c1")]
+
+    assert asyncio.run(program()) == ["I moved to Lisbon."]
 
 
 def test_what_is_recorded_is_recalled_and_forgotten(folder):

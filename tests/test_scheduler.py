@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -120,6 +121,30 @@ def test_a_lease_of_an_older_clock_does_not_hold(vault, clock, runs):
     vault.tasks.run_due()
     clock.move(HOUR)
     assert ran(vault.tasks.run_due()) == ["my task"]
+
+
+@pytest.mark.parametrize("step", [timedelta(seconds=1), timedelta(seconds=LEASE_S)])
+def test_a_clock_that_steps_back_begins_no_run_twice(tmp_path, step):
+    clock, done = FixedClock(START), []
+    with (
+        open_vault(tmp_path / "v", passphrase=PASSPHRASE, settings=cheap_settings(clock=clock)) as one,
+        open_vault(tmp_path / "v", passphrase=PASSPHRASE, settings=cheap_settings(clock=clock)) as other,
+    ):
+
+        def step_back(run):
+            done.append("one")
+            clock.move(-step)
+            assert ran(other.tasks.run_due()) == []
+            with pytest.raises(InvalidInput, match="is running now"):
+                other.tasks.run("my task")
+
+        one.tasks.register("note", step_back)
+        other.tasks.register("note", lambda run: done.append("other"))
+        one.tasks.add("my task", action="note", schedule="every 1h")
+        clock.move(2 * HOUR)
+        assert ran(one.tasks.run_due()) == ["my task"]
+        assert done == ["one"]
+        assert [run.outcome for run in one.tasks.history("my task")] == ["done"]
 
 
 def test_a_lost_run_counts_as_an_attempt_and_its_late_end_changes_nothing(vault, clock, runs):
@@ -244,6 +269,49 @@ def test_nothing_runs_by_itself_until_it_is_asked_to(clock):
                 break
             time.sleep(0.01)
     assert done == ["my task"]  # and closing the vault ended the thread
+
+
+def wait_for(done, count):
+    for _ in range(1000):
+        if len(done) >= count:
+            return
+        time.sleep(0.01)
+    raise AssertionError(done)
+
+
+def test_an_action_that_exits_ends_its_run_and_the_thread_goes_on(vault, clock):
+    done = []
+
+    def leave(run):
+        done.append(run.task.name)
+        if run.task.payload.get("leaves"):
+            sys.exit(1)
+
+    vault.tasks.register("leave", leave)
+    vault.tasks.add("my first", action="leave", schedule="every 1h", payload={"leaves": True}, attempts_max=1)
+    vault.tasks.add("my second", action="leave", schedule="every 2h")
+    clock.move(3 * HOUR)
+    vault.tasks.start(look_every_s=0.01)
+    wait_for(done, 2)
+    vault.tasks.stop()
+    assert done == ["my first", "my second"]
+    assert [one.error for one in vault.tasks.history("my first")] == ["SystemExit"]
+
+
+def test_a_scheduler_that_was_stopped_or_ended_by_itself_starts_again_for_good(vault, clock, runs, monkeypatch):
+    vault.tasks.add("my task", action="note", schedule="every 1h")
+    with monkeypatch.context() as broken:
+        broken.setattr(threading, "excepthook", lambda _: None)
+        broken.setattr(vault.tasks, "run_due", lambda: 1 / 0)
+        vault.tasks.start(look_every_s=0.01)
+        vault.tasks._thread.join()
+    for count in range(1, 4):
+        vault.tasks.start(look_every_s=0.01)
+        for rounds in (1, 2):
+            clock.move(HOUR)
+            wait_for(runs, 2 * count - 2 + rounds)
+        vault.tasks.stop()
+        vault.tasks.stop()
 
 
 class Histories(RuleBasedStateMachine):

@@ -7,7 +7,7 @@
         for hit in await companion.memory.recall("mia", "where do I live?"):
             print(hit.text)
 
-Names, arguments, results and errors are those of `aico.open`. There is no second implementation: a twin names the
+Names, arguments, results and errors are those of `aico`. There is no second implementation: a twin names the
 method that it passes on to, and takes its signature. What is called back (`on_progress`) is called in a thread.
 
 Cancelling is safe. A call that has not begun is taken back; one that has begun runs to its end before the cancellation
@@ -20,7 +20,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from contextvars import copy_context
 from functools import partial, wraps
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
@@ -47,8 +46,7 @@ from aico.data.user import UserService
 from aico.errors import StorageError
 from aico.query import Query
 from aico.scheduler import Scheduler
-from aico.settings import Settings
-from aico.vault import Vault, open_vault
+from aico.vault import Vault, open_vault, restore_vault
 from aico.vault_keys import VaultKeys
 from aico.views import Views
 
@@ -524,12 +522,32 @@ class Opening:
             raise
 
 
-def open(
-    path: Path | str | None = None,
-    *,
-    passphrase: str | None = None,
-    create: bool = True,
-    settings: Settings | None = None,
-) -> Opening:
-    """Open a vault as `aico.open` does, without blocking the event loop: `async with aico.aio.open() as companion`."""
-    return Opening(partial(open_vault, path, passphrase=passphrase, create=create, settings=settings))
+def _to_be_opened(open_it: Callable[P, Vault]) -> Callable[P, Opening]:
+    """Makes a function that opens a vault one that does not block the event loop, with the same arguments."""
+
+    @wraps(open_it)
+    def call(*args: P.args, **kwargs: P.kwargs) -> Opening:
+        return Opening(partial(open_it, *args, **kwargs))
+
+    return call
+
+
+def _to_be_awaited(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Makes a function that needs no open vault one to be awaited, in a thread of its own."""
+
+    @wraps(function)
+    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        bridge = Bridge(threads=1)
+        try:
+            return await bridge.run(function, *args, **kwargs)
+        finally:
+            await bridge.close(lambda: None)
+
+    return call
+
+
+open = _to_be_opened(open_vault)
+"""`aico.open`: `async with aico.aio.open() as companion`, or await it and close the vault yourself."""
+
+restore = _to_be_awaited(restore_vault)
+"""`aico.restore`, to be awaited."""

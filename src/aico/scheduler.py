@@ -4,7 +4,6 @@ Nothing runs by itself. A task names its action; a process runs the tasks whose 
 that lacks a part of the program leaves the tasks of that part to others.
 """
 
-import queue
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -53,8 +52,7 @@ class Scheduler:
         self._built_in = {task.name: task for task in built_in}
         self._actions: dict[str, Action] = {task.name: task.action for task in built_in}
         self._all_there = False
-        self._thread: threading.Thread | None = None
-        self._stop: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._thread: _Thread | None = None
 
     def register(self, action: str, run: Action) -> None:
         """Let this process do the tasks that name this action. Raises InvalidInput for a name in use.
@@ -186,27 +184,16 @@ class Scheduler:
 
     def start(self, *, look_every_s: float = LOOK_EVERY_S) -> None:
         """Run what is due in a thread of its own, until `stop` or the end of the vault. Raises InvalidInput if it runs."""
-        if self._thread is not None:
+        if self._thread is not None and self._thread.is_alive():
             raise InvalidInput("the scheduler runs already; nothing was started")
-        self._thread = threading.Thread(target=self._loop, args=(look_every_s,), name="aico-tasks", daemon=True)
+        self._thread = _Thread(self.run_due, look_every_s)
         self._thread.start()
 
     def stop(self) -> None:
         """Let a run under way end, and the thread with it. May be called twice."""
         if self._thread is not None:
-            self._stop.put(None)
-            self._thread.join()
+            self._thread.stop()
             self._thread = None
-
-    def _loop(self, look_every_s: float) -> None:
-        while True:
-            with suppress(StorageError):  # busy, or the disk is full: there is a next time
-                self.run_due()
-            try:
-                self._stop.get(timeout=look_every_s)
-                return
-            except queue.Empty:
-                continue
 
     def _run(self, claim: Claim) -> Execution:
         try:
@@ -228,3 +215,22 @@ class Scheduler:
             except InvalidInput:  # another process was first
                 self._tasks.get(name)
         self._all_there = True
+
+
+class _Thread(threading.Thread):
+    """Runs what is due again and again, until it is stopped. A stop is for this thread alone, never for a later one."""
+
+    def __init__(self, run_due: Callable[[], object], look_every_s: float) -> None:
+        super().__init__(name="aico-tasks", daemon=True)
+        self._run_due, self._look_every_s, self._stopped = run_due, look_every_s, threading.Event()
+
+    def run(self) -> None:
+        while not self._stopped.is_set():
+            # Busy, or the disk is full: there is a next time. An action that exits ends its own run and no other's.
+            with suppress(StorageError, SystemExit):
+                self._run_due()
+            self._stopped.wait(self._look_every_s)
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self.join()

@@ -358,3 +358,11 @@ def test_the_last_active_conversations_come_first_however_they_are_woven(said, l
         assert [one.last_at for one in found] == [last[name] for name in expected][offset : offset + limit]
         assert len({one.name for one in found}) == len(found)
         assert [one.name for one in vault.conversations.list("nell")] == expected
+
+
+def test_to_move_nothing_moves_nothing_and_of_nobody_is_told(vault):
+    vault.memory.record("mia", "Hello.", conversation="a")
+    assert vault.conversations.move("mia", [], "b") == 0
+    assert vault.connection.fetch_all("SELECT name FROM conversations")[0][0] == "a"
+    with pytest.raises(NotFound):
+        vault.conversations.move("nobody", [], "b")

@@ -4,7 +4,7 @@ import io
 import json
 import os
 import stat
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,6 +19,7 @@ from aico.portability.report import BadRecord
 from aico.testing import PASSPHRASE, FixedClock, cheap_settings, temporary_vault
 
 AT = datetime.fromisoformat("2026-05-08T19:30:00.000001+02:00")
+DAY = timedelta(days=1)
 
 
 def exported(vault, user="mia", **how):
@@ -485,3 +486,70 @@ def test_a_conversation_that_began_anew_is_not_merged_by_an_older_export():
         vault.memory.record("mia", "And on.", conversation="b")
         assert [moment.text for moment in vault.memory.recent("mia", "b")] == ["Anew.", "And on."]
         assert vault.conversations.get("mia", "b").messages == 2
+
+
+HOSTILE_VALUES = [
+    ("preference", "value", "gentle"),
+    ("preference", "value", "1e400"),
+    ("preference", "value", "[" * 5000 + "]" * 5000),
+    ("feedback", "payload", "[1]"),
+    ("feedback", "payload", "{"),
+    ("item", "value", "{'a': 1}"),
+    ("item", "texts", '"a text"'),
+    ("item", "texts", "[1]"),
+    ("item", "namespace", "[[["),
+    ("item", "namespace", "[]"),
+    ("item", "namespace", '["notes", 1]'),
+    ("item", "ttl_us", 1 << 62),
+    ("item", "ttl_us", -1),
+]
+
+
+@pytest.mark.parametrize(("kind", "field", "value"), HOSTILE_VALUES, ids=lambda value: str(value)[:12])
+def test_a_value_that_could_not_be_read_again_is_a_bad_line_and_nothing_of_it_is_kept(vault, kind, field, value):
+    vault.items.put("mia", ("notes", "work"), "a", {"said": "The harbour."}, texts=["The harbour."], ttl=DAY)
+    lines = records(exported(vault))
+    number = next(number for number, one in enumerate(lines, 1) if one.get("kind") == kind)
+    lines[number - 1][field] = value
+    hostile = b"\n".join(json.dumps(one).encode() for one in lines)
+    with temporary_vault(clock=FixedClock(AT)) as other:
+        report = other.import_(io.BytesIO(hostile), skip_bad=True)
+        assert [(bad.line, bad.field) for bad in report.bad] == [(number, field)]
+        assert report.by_kind[kind] == 0
+        assert other.memory.context("mia", "Lisbon") and isinstance(other.items.namespaces("mia"), list)
+        assert other.preferences.list("mia") == [] or kind != "preference"
+        assert other.feedback.list("mia") == [] or kind != "feedback"
+    with temporary_vault() as third, pytest.raises(BadRecord, match=f"line {number}, field {field}"):
+        third.import_(io.BytesIO(hostile))
+
+
+def test_json_that_is_written_another_way_is_kept_as_this_vault_writes_it(vault):
+    """What stands twice under one key cannot be read, nor forgotten; another spelling of a place is another place."""
+    vault.items.put("mia", ("notes", "work"), "a", 1)
+    lines = records(exported(vault))
+    for one in lines:
+        if one.get("kind") == "item":
+            one["namespace"] = '[ "notes", "w\\u006frk" ]'
+        if one.get("kind") == "preference":
+            one["value"] = '{"a": "The harbour.", "a": 1}'
+    with temporary_vault() as other:
+        assert other.import_(io.BytesIO(b"\n".join(json.dumps(one).encode() for one in lines))).bad == []
+        assert exported(other) == exported(vault)
+        assert other.items.find("mia", ("notes", "work"), "a").value == 1
+
+
+def test_a_time_zone_that_is_no_name_is_a_bad_line_and_one_unknown_here_is_kept(vault):
+    lines = records(exported(vault))
+    for name in ("x" * 5000, "x" * 4000, "Mars/Olympus"):
+        lines[1]["time_zone"] = name
+        raw = b"\n".join(json.dumps(one).encode() for one in lines)
+        with temporary_vault() as other:
+            if len(name) > 4096:
+                with pytest.raises(BadRecord, match="line 2, field time_zone"):
+                    other.import_(io.BytesIO(raw))
+                assert other.users.list_profiles() == []
+            else:
+                other.import_(io.BytesIO(raw))
+                assert other.album.timeline("mia")
+                assert other.analytics.sql("mia", "SELECT count(*) FROM messages").rows[0][0] == 2
+                assert records(exported(other))[1]["time_zone"] == name

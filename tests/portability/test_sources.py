@@ -200,3 +200,12 @@ def test_an_archive_that_lists_a_million_members_is_refused_before_they_are_read
     path.write_bytes(whole[:at] + many + lying)
     with pytest.raises(InvalidInput, match="list of members"):
         vault.import_(path, "mia")
+
+
+def test_a_member_of_a_zip_without_a_name_is_a_file_like_others(vault, tmp_path):
+    archive = zipped(tmp_path / "export.zip", {"conversations.json": chats(20), "x": b""})
+    raw = archive.read_bytes()
+    at = raw.rindex(b"PK\x01\x02")
+    archive.write_bytes(raw[: at + 46] + b"\0" + raw[at + 47 :])
+    report = vault.import_(archive, "mia")
+    assert (report.added, report.left_out["other files"]) == (20, 1)

@@ -91,6 +91,7 @@ def test_feedback_comes_over_and_the_sensitive_stays_sensitive(vault, old):
     assert events["remember"].at.isoformat() == "2025-11-20T09:00:00+00:00"
     assert {event.category for event in vault.feedback.list("mia", sensitive=False)} == {"remember"}
     assert set(events) == {"remember", "health_check"}
+    assert events["health_check"].payload == {}
 
 
 def test_what_has_no_place_here_is_counted_by_name(vault, old):

@@ -92,7 +92,7 @@ def _write_database(folder: Path, master_key: bytes) -> None:
     )
     events = [
         ("fb_1", MIA, CHAT, "m0", "action", "remember", '{"fact": "fact_a"}', 1_763_629_200, 0),
-        ("fb_2", MIA, CHAT, None, "survey", "health_check", '{"score": 4}', 1_763_629_300, 1),
+        ("fb_2", MIA, CHAT, None, "survey", "health_check", "{}", 1_763_629_300, 1),
     ]
     opened.executemany(
         "INSERT INTO feedback_events (id, user_uuid, conversation_id, message_id, event_type, event_category, payload, "

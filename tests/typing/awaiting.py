@@ -5,6 +5,7 @@ from typing import assert_type
 
 import aico
 import aico.aio
+from aico.backup import BackupInfo
 from aico.data.facts import KeptFact
 
 
@@ -19,5 +20,9 @@ async def program() -> None:
         assert_type(await companion.facts.get("mia", made), KeptFact)
         await companion.memory.record("mia", 7, conversation="c1")  # type: ignore[arg-type]
         await companion.memory.record("mia", "no conversation")  # type: ignore[call-arg]
-    opened = await aico.aio.open()
+    restored = await aico.aio.restore("a backup", "elsewhere", passphrase="…")
+    assert_type(restored, BackupInfo)
+    opened = await aico.aio.open(accept_older=True, approve_settings=True)
+    assert_type(opened, aico.aio.AsyncVault)
+    await aico.aio.open(accept=True)  # type: ignore[call-arg]
     await opened.close()

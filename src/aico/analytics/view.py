@@ -5,16 +5,16 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, tzinfo
+from datetime import tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 from aico.analytics.snapshots import Snapshots
 from aico.analytics.tables import TABLES
 from aico.data.change_feed import ChangeFeed
 from aico.data.duckdb import ROWS_MAX, Answer, ColumnStore, ColumnTable, Kind
 from aico.data.libsql import LibSQLConnection
+from aico.data.time_zones import zone_or_utc
 from aico.errors import AicoError, NotFound, StorageError
 from aico.security.keys import ValueKey
 
@@ -206,7 +206,7 @@ class ColumnView:
         self._look_for_snapshot(user_id, columns)
         if columns.zone != zone_name:
             columns.zone, columns.positions = zone_name, {}
-        zone = UTC if zone_name is None else ZoneInfo(zone_name)
+        zone = zone_or_utc(zone_name)
         loaded = False
         for name in dict.fromkeys(tables):
             loaded |= self._read_table_on(user_id, columns, TABLES[name], zone)

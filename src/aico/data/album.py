@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from aico.clock import EPOCH, from_us, to_us
 from aico.data.conversations import ConversationRepository, Moment
@@ -14,6 +13,7 @@ from aico.data.libsql import LibSQLConnection, Value
 from aico.data.limits import checked_name, checked_page
 from aico.data.marks import FAVOURITES, NOTED, TAGGED, Marking, MarkRepository, Marks
 from aico.data.row_ids import parsed_id, rows_by_id
+from aico.data.time_zones import zone_or_utc
 from aico.data.user import UserService
 from aico.errors import InvalidInput, NotFound
 
@@ -207,10 +207,7 @@ class Album(Marking):
 
     def _zone(self, user_id: bytes) -> tzinfo:
         row = self._connection.fetch_one("SELECT time_zone FROM users WHERE id = ?", (user_id,))
-        try:
-            return ZoneInfo(row["time_zone"]) if row and row["time_zone"] else UTC
-        except (ZoneInfoNotFoundError, ValueError):  # this machine does not know it
-            return UTC
+        return zone_or_utc(row["time_zone"] if row else None)
 
     def _owner(self, user: str, id: str) -> tuple[bytes, bytes]:
         return self._memory(self._users.find_active(user), id)

@@ -175,10 +175,13 @@ class ConversationService:
         ids = [parsed_id(message, what="message") for message in dict.fromkeys(messages)]
         name, user_id = checked_name(conversation, field="conversation"), self._users.find_active(user)
 
+        if user_id is None:
+            raise NotFound("there is no user of this name; nothing was changed")
+
         def work() -> None:
             self._check_own(user_id, ids)
-            assert user_id is not None
-            self._merger.move(ids, self._conversations.ensure(user_id, name))
+            if ids:
+                self._merger.move(ids, self._conversations.ensure(user_id, name))
 
         self._connection.write(work)
         return len(ids)

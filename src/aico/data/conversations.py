@@ -93,15 +93,18 @@ class ConversationRepository:
         messages: Sequence[Message],
         *,
         return_forgotten: bool = False,
+        before: int = 0,
         on_progress: Callable[[int], object] | None = None,
     ) -> list[Recorded]:
         """Record messages in the order given; one outcome for each. Call it inside a transaction.
 
         With `return_forgotten` what was forgotten is recorded again. Raises InvalidInput, naming the message and the
-        field, before anything is written.
+        field, before anything is written; `before` messages of the same call came in earlier transactions.
         """
-        several = len(messages) > 1
-        checked = [_checked_in_place(message, number, several=several) for number, message in enumerate(messages)]
+        several = before + len(messages) > 1
+        checked = [
+            _checked_in_place(message, number, several=several) for number, message in enumerate(messages, before + 1)
+        ]
         recorded: list[Recorded] = []
         while some := checked[len(recorded) : len(recorded) + PROGRESS_EVERY]:
             recorded += self._add_some(user_id, some, return_forgotten)
@@ -312,7 +315,7 @@ def _checked_in_place(message: Message, number: int, *, several: bool) -> Messag
     except InvalidInput as exc:
         if not several:
             raise
-        raise InvalidInput(f"message {number + 1}: {exc}", hint=exc.hint, field=exc.field) from None
+        raise InvalidInput(f"message {number:,}: {exc}", hint=exc.hint, field=exc.field) from None
 
 
 def _moment(row: Row) -> Moment:

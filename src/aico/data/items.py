@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from aico.clock import IdSource, from_us
-from aico.data.json_values import checked_json, read_json
+from aico.data.json_values import checked_json, checked_json_text, read_json
 from aico.data.libsql import LibSQLConnection, Row
 from aico.data.limits import TEXT_MAX_BYTES, checked_name
 from aico.data.row_ids import NaturalIds, parsed_id, rows_by_id
@@ -179,6 +179,12 @@ def checked_namespace(namespace: Sequence[str], *, may_be_empty: bool = False) -
     return checked_json([checked_name(label, field="namespace") for label in namespace], field="namespace")
 
 
+def checked_namespace_text(text: str, *, field: str) -> str:
+    """A namespace that comes as JSON, as `checked_namespace` keeps it. Raises InvalidInput."""
+    labels: list[str] = read_json(checked_json_text(text, field=field, kind=list[str]))
+    return checked_namespace(labels)
+
+
 def _bounds(prefix: Sequence[str]) -> tuple[str, str, str]:
     """The namespace itself, and from where to where its inner ones lie: a comma follows the last shared label."""
     whole = checked_namespace(prefix, may_be_empty=True)
@@ -187,11 +193,15 @@ def _bounds(prefix: Sequence[str]) -> tuple[str, str, str]:
     return whole, f"{whole[:-1]},", f"{whole[:-1]}-"
 
 
-def _ttl_us(ttl: timedelta) -> int:
-    length_us = ttl // timedelta(microseconds=1)
+def checked_ttl_us(length_us: int, *, field: str) -> int:
+    """A time to live in microseconds. Raises InvalidInput for one whose end could not be written down."""
     if not 0 < length_us < _TTL_MAX_US:
-        raise InvalidInput("a time to live is longer than nothing, and no more than a thousand years", field="ttl")
+        raise InvalidInput("a time to live is longer than nothing, and no more than a thousand years", field=field)
     return length_us
+
+
+def _ttl_us(ttl: timedelta) -> int:
+    return checked_ttl_us(ttl // timedelta(microseconds=1), field="ttl")
 
 
 def _item(row: Row) -> Item:

@@ -41,6 +41,17 @@ def checked_json_object(value: JsonObject | None, *, field: str) -> str:
     return checked_json(value or {}, field=field)
 
 
+def checked_json_text(text: str, *, field: str, kind: Any = Any) -> str:  # any type that msgspec knows
+    """JSON that comes as text, as `checked_json` would keep its value. Raises InvalidInput for what is no such `kind`.
+
+    A key that stands there twice is kept once: what nobody can read could not be forgotten either.
+    """
+    try:
+        return msgspec.json.encode(msgspec.json.decode(text, type=kind)).decode()
+    except (ValueError, OverflowError, RecursionError):  # its own message may show the text
+        raise InvalidInput("it is not the JSON that belongs there", field=field) from None
+
+
 def read_json(text: str) -> Any:  # any JSON
     """A value as it was given to `checked_json`."""
     return msgspec.json.decode(text)

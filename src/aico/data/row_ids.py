@@ -96,13 +96,23 @@ def same_name(name: str) -> str:
 
 def parsed_id(text: str, *, what: str) -> bytes:
     """The bytes of an id as the API shows it. Raises NotFound for what cannot be one."""
+    found = _id_in(text)
+    if found is None:
+        raise NotFound(f"no {what} has this id; nothing was changed", hint="an id has 32 hexadecimal digits")
+    return found
+
+
+def is_id(text: str) -> bool:
+    """Whether a text looks like an id as the API shows it."""
+    return _id_in(text) is not None
+
+
+def _id_in(text: str) -> bytes | None:
     try:
         found = bytes.fromhex(text)
     except (ValueError, TypeError):
-        found = b""
-    if len(found) != ID_BYTES:
-        raise NotFound(f"no {what} has this id; nothing was changed", hint="an id has 32 hexadecimal digits")
-    return found
+        return None
+    return found if len(found) == ID_BYTES else None
 
 
 def rows_by_id(connection: LibSQLConnection, sql: str, ids: Iterable[bytes], *others: Value) -> Iterator[Row]:

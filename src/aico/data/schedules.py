@@ -11,6 +11,7 @@ from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from aico.clock import from_us, to_us
+from aico.data.time_zones import find_zone
 from aico.errors import InvalidInput, MissingExtra
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -117,10 +118,10 @@ def _once(text: str) -> Once:
 
 
 def _zone(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (OSError, ValueError, LookupError):  # whichever zoneinfo finds first in a name that is none
-        raise _unreadable("no time zone of this name is known on this machine") from None
+    zone = find_zone(name)
+    if zone is None:
+        raise _unreadable("no time zone of this name is known on this machine")
+    return zone
 
 
 def _unreadable(problem: str) -> InvalidInput:

@@ -287,9 +287,12 @@ class TaskRepository:
 
 
 def _is_running(row: Row, now: int) -> bool:
-    """Whether somebody holds the lease. One that ends later than any could begin now was given by an older clock."""
+    """Whether somebody holds the lease. One that ends much later than any could begin now was given by an older clock.
+
+    A clock that steps back by less than a lease, as it does where the network corrects it, ends no run.
+    """
     until = row["lease_until"]
-    return until is not None and now < until <= now + LEASE_S * _SECOND_US
+    return until is not None and now < until <= now + 2 * LEASE_S * _SECOND_US
 
 
 def _can_schedule(row: Row, now: int) -> bool:

@@ -8,17 +8,28 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NewType
+from functools import partial
+from typing import Any, NewType, Protocol
 
 from aico.clock import from_us, to_us, utc_offset_minutes
+from aico.data.items import checked_namespace_text, checked_ttl_us
+from aico.data.json_values import checked_json_text
 from aico.data.libsql import LibSQLConnection, Row, Value
-from aico.data.limits import TEXT_MAX_BYTES, checked_name, checked_text
+from aico.data.limits import TEXT_MAX_BYTES, checked_label, checked_name, checked_text
 from aico.data.row_ids import ID_BYTES, NaturalIds
 from aico.errors import InvalidInput
 
 Record = dict[str, Any]  # a JSON object of an export
 RowValues = NewType("RowValues", dict[str, Value])
 Natural = Callable[[NaturalIds, bytes, RowValues], bytes | None]
+
+
+class Check(Protocol):
+    """Looks at a value of a line."""
+
+    def __call__(self, value: Any, /, *, field: str) -> Value:  # what the column's type takes
+        """The value as it is kept. Raises InvalidInput."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +40,7 @@ class Kind:
     the same person, and the tables it may be in. `instants` are microseconds, written in ISO 8601;
     `offset_of` names the column with the author's UTC offset beside one of them. `keys` are columns that have another
     name in a record. `natural` gives the id that such a row has under a vault's own naming key, None for any id.
+    `checks` are for columns that hold more than any text or number, such as JSON: what cannot be read again is not kept.
     `forgotten_by` are columns: where one of their ids was forgotten, the row stays away. `computed` are columns that the
     vault fills by itself from the others.
     """
@@ -43,6 +55,7 @@ class Kind:
     names: tuple[str, ...] = ()
     keys: dict[str, str] = field(default_factory=dict)
     natural: Natural | None = None
+    checks: Mapping[str, Check] = field(default_factory=dict)
     forgotten_by: tuple[str, ...] = ()
     computed: tuple[str, ...] = ()
 
@@ -92,8 +105,14 @@ def _id(row: RowValues, column: str) -> bytes:
 _OF_A_MEMORY = {"owner_id": ("messages", "facts")}
 _MERGED = ("messages", "conversations")
 USER = Kind(
-    "user", "users", owner="id", instants=("created_at", "updated_at"), flags=("is_active",), names=("name",)
-)  # fmt: skip
+    "user",
+    "users",
+    owner="id",
+    instants=("created_at", "updated_at"),
+    flags=("is_active",),
+    names=("name",),
+    checks={"time_zone": checked_label},
+)
 KINDS = (
     USER,
     Kind("conversation", "conversations", instants=("created_at",), names=("name",), natural=_conversation_id),
@@ -140,13 +159,21 @@ KINDS = (
     ),
     Kind("tag", "memory_tags", refers_to=_OF_A_MEMORY, natural=_tag_id, forgotten_by=("owner_id",)),
     Kind("visit", "memory_visits", refers_to=_OF_A_MEMORY, instants=("at",), forgotten_by=("owner_id",)),
-    Kind("preference", "preferences", instants=("updated_at",), names=("key",), natural=_preference_id),
+    Kind(
+        "preference",
+        "preferences",
+        instants=("updated_at",),
+        names=("key",),
+        natural=_preference_id,
+        checks={"value": checked_json_text},
+    ),
     Kind(
         "feedback",
         "feedback_events",
         refers_to={"subject_id": ("messages", "facts", "conversations")},
         instants=("at",),
         keys={"kind": "of"},
+        checks={"payload": partial(checked_json_text, kind=dict[str, Any])},
         forgotten_by=("subject_id",),
     ),
     Kind(
@@ -156,6 +183,12 @@ KINDS = (
         instants=("created_at", "updated_at", "expires_at"),
         names=("key",),
         natural=_item_id,
+        checks={
+            "namespace": checked_namespace_text,
+            "value": checked_json_text,
+            "texts": partial(checked_json_text, kind=list[str]),
+            "ttl_us": checked_ttl_us,
+        },
         forgotten_by=("memory_id",),
     ),
     Kind("merged", "merged_rows", refers_to={"id": _MERGED, "into_id": _MERGED}, instants=("at",), keys={"kind": "of"}),
@@ -251,6 +284,11 @@ class Table:
         return record.keys() - {column.key for column in self.columns} - {"kind"}
 
     def _kept(self, column: Column, given: object, row: dict[str, Value]) -> Value:
+        value = self._as_declared(column, given, row)
+        check = self.kind.checks.get(column.name)
+        return value if check is None else check(value, field=column.key)
+
+    def _as_declared(self, column: Column, given: object, row: dict[str, Value]) -> Value:
         if column.name in self.kind.instants:
             at = _instant(given, column.key)
             if offset := self.kind.offset_of.get(column.name):

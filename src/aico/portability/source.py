@@ -231,7 +231,7 @@ def _file(path: Path) -> Part:
 
 
 def _archive(archive: zipfile.ZipFile) -> Source:
-    return _chosen(_member(archive, info) for info in archive.infolist() if not info.is_dir())
+    return _chosen(_member(archive, info) for info in archive.infolist() if not info.filename.endswith("/"))
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Part:

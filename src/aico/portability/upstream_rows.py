@@ -1,6 +1,5 @@
 """Rows of an upstream database as records of this project, and what there is no record for."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -128,18 +127,9 @@ def feedback_record(row: Row, new_id: NewId, message: MessageId, conversation: b
         "category": row.get("event_category"),
         "subject": subject[0],
         "subject_id": subject[1],
-        "payload": _object(row.get("payload")),
+        "payload": row.get("payload"),
         "at": _at(seconds),
     }
-
-
-def _object(payload: object) -> str | None:
-    """JSON that is an object, as it is kept here."""
-    try:
-        found = json.loads(payload) if isinstance(payload, str) else None
-    except (ValueError, RecursionError):
-        found = None
-    return json.dumps(found, ensure_ascii=False, separators=(",", ":")) if isinstance(found, dict) and found else None
 
 
 def _at(value: object) -> str | None:

@@ -1,6 +1,7 @@
 """Forgetting: what a wish means, what is left, and what the receipt says."""
 
 import dataclasses
+import io
 import pickle
 from datetime import UTC, datetime, timedelta
 
@@ -244,6 +245,25 @@ def test_facts_drawn_from_it_may_stay_and_lose_their_source(vault):
         memory.forget("nell", everything=True, keep_facts=True)
 
 
+def test_a_fact_that_stays_no_longer_says_the_id_of_what_it_was_drawn_from(vault):
+    memory = vault.memory
+    message = memory.record("nell", "I moved to Lisbon.", conversation="c")
+    for text, source in (("Nell lives in Portugal", message), ("Nell likes Portugal", message.upper())):
+        vault.facts.edit("nell", memory.remember("nell", text, source=source), text=f"{text} now")
+    said = memory.remember("nell", "Nell was told of Portugal", source="her neighbour")
+    memory.forget("nell", conversation="c", keep_facts=True)
+    hits = memory.recall("nell", "Portugal")
+    assert {hit.id: hit.source_id for hit in hits if hit.source_id} == {said: "her neighbour"}
+    assert {vault.facts.get("nell", hit.id).source for hit in hits} == {None, "her neighbour"}
+    assert message.encode() not in exported_facts(vault).lower()
+
+
+def exported_facts(vault):
+    out = io.BytesIO()
+    vault.export(out, "nell")
+    return b"".join(line for line in out.getvalue().splitlines() if b'"kind":"fact' in line)
+
+
 def test_a_fact_with_two_sources_names_the_one_that_is_left(vault):
     memory = vault.memory
     first, second = (memory.record("nell", f"I moved to Lisbon in {year}.", conversation=year) for year in ("1", "2"))
@@ -257,6 +277,7 @@ def test_a_fact_with_two_sources_names_the_one_that_is_left(vault):
     receipt = memory.forget("nell", id=first)
     assert (receipt.facts, receipt.verify()) == ((), True)
     assert vault.connection.fetch_all("SELECT source_message_id FROM facts")[0][0] == bytes.fromhex(second)
+    assert vault.facts.get("nell", fact).source == second
 
 
 def carry(vault, text):

@@ -1,6 +1,7 @@
 """What a person thinks of a memory lifts or lowers it, in every process, for that person alone."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -45,6 +46,16 @@ def test_of_two_ratings_at_one_instant_the_later_one_counts(tmp_path):
     with aico.open(tmp_path / "vault", passphrase=PASSPHRASE, settings=settings) as vault:
         said = vault.memory.record("mia", FIRST, conversation="c")
         vault.memory.rate("mia", said, helpful=True)
+        vault.memory.rate("mia", said, helpful=False)
+        assert found(vault)[0].why.endswith("rated not helpful")
+
+
+def test_the_rating_given_last_counts_also_after_the_clock_was_set_back(tmp_path):
+    clock = FixedClock()
+    with aico.open(tmp_path / "vault", passphrase=PASSPHRASE, settings=cheap_settings(clock=clock)) as vault:
+        said = vault.memory.record("mia", FIRST, conversation="c")
+        vault.memory.rate("mia", said, helpful=True)
+        clock.move(-timedelta(hours=1))
         vault.memory.rate("mia", said, helpful=False)
         assert found(vault)[0].why.endswith("rated not helpful")
 

@@ -100,6 +100,56 @@ def test_one_bad_message_among_many_is_named_and_nothing_is_written(memory):
     assert memory.recent("nell", "c") == []
 
 
+BAD_MESSAGES = [
+    Message(" ", conversation="c"),
+    Message("half a \ud800", conversation="c"),
+    Message("x", conversation="c", role=""),
+    Message("x", conversation="c\0"),
+    Message("x", conversation="c", speaker="x" * 5000),
+    Message("x", conversation="c", source_id=7),
+    Message("x", conversation="c", at=datetime(2026, 5, 8)),
+    Message("x", conversation="c", at="today"),
+    "x",
+]
+
+
+@pytest.mark.parametrize("bad", BAD_MESSAGES, ids=range(len(BAD_MESSAGES)))
+@pytest.mark.parametrize("after_it", [0, 3])
+def test_a_bad_message_after_a_kept_batch_has_its_place_in_the_whole_call(memory, monkeypatch, bad, after_it):
+    monkeypatch.setattr("aico.ai.memory.manager.BATCH", 5)
+    good = [Message(f"turn {number}", conversation="c") for number in range(10)]
+    with pytest.raises(InvalidInput) as caught:
+        memory.record_many("nell", [*good, bad, *good[:after_it]])
+    assert str(caught.value).startswith("message 11: ")
+    assert str(caught.value).endswith("; the first 10 messages are kept, none after them")
+    assert "nothing was" not in str(caught.value)
+    assert len(memory.recent("nell", "c", limit=100)) == 10
+
+
+def test_what_a_callers_own_transaction_takes_back_is_not_said_to_be_kept(monkeypatch):
+    monkeypatch.setattr("aico.ai.memory.manager.BATCH", 1)
+    with temporary_vault() as vault:
+        messages = [Message(text, conversation="c") for text in ("good", " ")]
+        with pytest.raises(InvalidInput, match=r"message 2: .*; nothing was written"), vault.connection.transaction():
+            vault.memory.record_many("nell", messages)
+        assert vault.memory.recent("nell", "c") == []
+
+
+def test_whoever_is_deactivated_meanwhile_keeps_the_batches_before(monkeypatch):
+    monkeypatch.setattr("aico.ai.memory.manager.BATCH", 2)
+    with temporary_vault() as vault:
+
+        def turns():
+            for number in range(4):
+                if number == 2:
+                    vault.users.deactivate(vault.users.find_by_name("nell").id)
+                yield Message(f"turn {number}", conversation="c")
+
+        with pytest.raises(InvalidInput, match="deactivated; the first 2 messages are kept, none after them") as caught:
+            vault.memory.record_many("nell", turns())
+        assert (caught.value.field, caught.value.hint) == ("user", "activate the user first")
+
+
 def test_progress_is_told_and_ends_with_the_number_of_messages(memory):
     told: list[int] = []
     memory.record_many("nell", [Message(f"turn {n}", conversation="c") for n in range(2500)], on_progress=told.append)

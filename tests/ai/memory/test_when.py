@@ -7,9 +7,9 @@ from importlib.util import find_spec
 import pytest
 
 import aico
-from aico.ai.memory.index.when import DAY_US, beside_meant, window_meant
+from aico.ai.memory.index.when import DAY_US, Beside, beside_meant, window_meant
 from aico.clock import to_us
-from aico.testing import FixedClock, cheap_settings
+from aico.testing import FixedClock, cheap_settings, temporary_vault
 
 NOW = datetime(2024, 6, 12, 10, tzinfo=UTC)  # a Wednesday
 needs_dates = pytest.mark.skipif(find_spec("dateparser") is None, reason="needs the extra aico[dates]")
@@ -69,10 +69,31 @@ def test_no_time_is_named(code: str, text: str) -> None:
     assert window_meant(text, code, to_us(NOW)) is None
 
 
-@pytest.mark.parametrize("text", ["last winter", "12 years ago", "yesterday"])
-def test_the_first_year_of_all_is_no_trouble(text: str) -> None:
-    window = window_meant(text, "en", to_us(datetime(1, 1, 1, tzinfo=UTC)))
-    assert window is None or window.since_us < window.until_us
+AT_THE_ENDS = (
+    *("this winter", "last winter", "last spring", "12 years ago", "yesterday", "today", "this week", "last week"),
+    *("tomorrow", "this month", "last month", "this year", "last year", "last monday", "in december"),
+)
+
+
+@pytest.mark.parametrize("at", [datetime.min, datetime(1, 1, 3), datetime(9999, 12, 30), datetime.max])
+@pytest.mark.parametrize("text", AT_THE_ENDS)
+def test_the_first_and_the_last_year_of_all_are_no_trouble(at: datetime, text: str) -> None:
+    window = window_meant(text, "en", to_us(at.replace(tzinfo=UTC)))
+    assert window is None or (window.since_us < window.until_us and str(window))
+
+
+def test_a_time_outside_the_calendar_is_no_time_that_is_meant() -> None:
+    last = to_us(datetime.max.replace(tzinfo=UTC))
+    assert window_meant("this winter", "en", last) is None
+    assert str(window_meant("last winter", "en", last)) == "December 9998–February 9999"
+    assert Beside("the wedding", 14, 7).window(last // DAY_US) is None
+    assert Beside("the wedding", -14, 7).window(to_us(datetime.min.replace(tzinfo=UTC)) // DAY_US) is None
+    with temporary_vault() as vault:
+        for at in (datetime.min, datetime.max):
+            vault.memory.record("mia", "It snowed at the wedding.", conversation="c", at=at.replace(tzinfo=UTC))
+        for asked in ("this winter", "what was two weeks after the wedding?", "what was two weeks before the wedding?"):
+            for as_of in (datetime.min, datetime.max):
+                vault.memory.recall("mia", asked, as_of=as_of.replace(tzinfo=UTC))
 
 
 def test_recall_prefers_what_is_of_the_time_asked_about(tmp_path) -> None:

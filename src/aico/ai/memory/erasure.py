@@ -16,7 +16,7 @@ from aico.data.audit_log import Action, AuditLog
 from aico.data.conversations import ConversationRepository, Moment
 from aico.data.facts import Fact, FactRepository
 from aico.data.libsql import LibSQLConnection
-from aico.data.row_ids import parsed_id
+from aico.data.row_ids import is_id, parsed_id, rows_by_id
 from aico.errors import AicoError, ForgottenInPart, InvalidInput, NotFound, StorageError
 
 NEAR_LIMIT = 5
@@ -260,11 +260,7 @@ class Eraser:
                 removed[table] = removed.get(table, 0) + sum(
                     self._connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (id_,)).rowcount for id_ in ids
                 )
-        self._connection.execute_many(  # a fact that stays names a source that is still there, or none
-            "UPDATE facts SET source_message_id = (SELECT message_id FROM fact_sources WHERE fact_id = facts.id LIMIT 1) "
-            "WHERE source_message_id = ?",
-            [(id_,) for id_ in chosen.messages],
-        )
+        self._let_facts_name_what_is_left(chosen.messages)
         abandoned = "user_id = ? AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.conversation_id = {id})"
         for table, id_column, only in (
             ("session_metadata", "session_metadata.conversation_id", ""),
@@ -286,6 +282,21 @@ class Eraser:
                 "UPDATE users SET full_name = NULL, nickname = NULL, time_zone = NULL WHERE id = ?", (user_id,)
             )
         return removed
+
+    def _let_facts_name_what_is_left(self, messages: Sequence[bytes]) -> None:
+        """A fact that stays names a source that is still there, or none; words of the caller's that are no id stay."""
+        sql = (
+            "SELECT id, source, (SELECT message_id FROM fact_sources WHERE fact_id = facts.id ORDER BY row_id LIMIT 1) "
+            "AS left_over FROM facts WHERE source_message_id IN ({ids})"
+        )
+        facts = [(row["left_over"], row["source"], row["id"]) for row in rows_by_id(self._connection, sql, messages)]
+        self._connection.execute_many(
+            "UPDATE facts SET source_message_id = ?, source = ? WHERE id = ?",
+            [
+                (left, (left and left.hex()) if source is not None and is_id(source) else source, id_)
+                for left, source, id_ in facts
+            ],
+        )
 
     def _exists(self, table: str, id_: bytes, user_id: bytes) -> bool:
         return bool(self._connection.fetch_one(f"SELECT 1 FROM {table} WHERE id = ? AND user_id = ?", (id_, user_id)))

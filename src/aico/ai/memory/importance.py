@@ -18,7 +18,7 @@ _ANY = """SELECT EXISTS (SELECT 1 FROM feedback_events WHERE user_id = ?),
     EXISTS (SELECT 1 FROM memory_marks WHERE user_id = ? AND favourite = 1)"""
 _RATED = (
     "SELECT subject_id AS id, value FROM feedback_events WHERE subject_id IN ({ids}) AND +user_id = ? "
-    f"AND kind = '{RATING}' AND category = '{HELPFUL}' AND value IS NOT NULL ORDER BY at, row_id"
+    f"AND kind = '{RATING}' AND category = '{HELPFUL}' AND value IS NOT NULL ORDER BY row_id"
 )
 _FAVOURITES = "SELECT owner_id AS id FROM memory_marks WHERE owner_id IN ({ids}) AND +user_id = ? AND favourite = 1"
 

@@ -1,6 +1,7 @@
 """The one door to a companion's memory: record, remember, recall, assemble, forget."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from math import inf
@@ -18,7 +19,7 @@ from aico.ai.memory.recall_log import RecallLog
 from aico.ai.memory.receipts import Receipt, Receipts
 from aico.ai.memory.second_look import SecondLook
 from aico.ai.memory.semantic import SemanticMemoryStore
-from aico.ai.memory.working import Assembled, WorkingMemoryStore
+from aico.ai.memory.working import Assembled, WorkingMemoryStore, checked_state
 from aico.clock import Clock, from_us, to_us
 from aico.data.conversations import ConversationRepository, Message, Moment, Outcome, Recorded
 from aico.data.facts import FactRepository
@@ -28,7 +29,7 @@ from aico.data.limits import checked_name, checked_text, checked_word
 from aico.data.preferences import COMPANION, PreferenceRepository
 from aico.data.row_ids import parsed_id
 from aico.data.user import UserService
-from aico.errors import Forgotten, InvalidInput, NotFound
+from aico.errors import AicoError, Forgotten, InvalidInput, NotFound
 
 BATCH = 10_000
 """Messages committed at once by `record_many`: about half a second, so that other writers get their turn."""
@@ -150,7 +151,10 @@ class MemoryManager:
                 on_progress(len(recorded) + number)
 
         while batch := list(islice(rest, BATCH)):
-            recorded += self._record_batch(user, batch, {}, return_forgotten, tell)
+            with self._telling_what_is_kept(len(recorded)):
+                recorded += self._record_batch(
+                    user, batch, {}, return_forgotten, before=len(recorded), on_progress=tell
+                )
         self._working.follow()
         tell(0)
         return recorded
@@ -162,7 +166,7 @@ class MemoryManager:
 
         Tells what became of each message. Raises InvalidInput before anything is written, Busy or DiskFull.
         """
-        recorded = self._record_batch(user, messages, titles, return_forgotten, None)
+        recorded = self._record_batch(user, messages, titles, return_forgotten)
         self._working.follow()
         return recorded
 
@@ -172,17 +176,30 @@ class MemoryManager:
         messages: Sequence[Message],
         titles: Mapping[str, str],
         return_forgotten: bool,
-        on_progress: Callable[[int], object] | None,
+        *,
+        before: int = 0,
+        on_progress: Callable[[int], object] | None = None,
     ) -> list[Recorded]:
         with self._connection.transaction():
             user_id = self._users.ensure(user)
             recorded = self._conversations.add(
-                user_id, messages, return_forgotten=return_forgotten, on_progress=on_progress
+                user_id, messages, return_forgotten=return_forgotten, before=before, on_progress=on_progress
             )
             for name, title in titles.items():
                 self._conversations.set_title(user_id, name, title)
         self._embeddings.wake()
         return recorded
+
+    @contextmanager
+    def _telling_what_is_kept(self, count: int) -> Iterator[None]:
+        """Let what is raised say that `count` messages were committed before, unless the caller's transaction holds all."""
+        try:
+            yield
+        except AicoError as exc:
+            if count and not self._connection.in_transaction:
+                problem = str(exc).removesuffix("; nothing was written").removesuffix("; nothing was recorded")
+                exc.args = (f"{problem}; the first {count:,} messages are kept, none after them",)
+            raise
 
     def remember(
         self,
@@ -407,6 +424,8 @@ class MemoryManager:
         """
         name, users = checked_name(session, field="session"), self._users
         known = users.find(user) is not None  # then there is nothing to write
+        if not known:
+            checked_state(state, ttl_s=ttl_s)  # nobody is made for what is not kept
         user_id = users.ensure(user) if known else self._connection.write(lambda: users.ensure(user))
         self._working.set_state(user_id, name, state, ttl_s=ttl_s)
 

@@ -291,10 +291,8 @@ class WorkingMemoryStore:
         >>> vault.working.find_state(bytes.fromhex(mia), "session 1")
         {'draft': 'Dear Ana'}
         """
-        keep_s = self._ttl(ttl_s)
-        if not (isinstance(keep_s, int | float) and keep_s > 0):
-            raise InvalidInput("ttl_s is a number of seconds above 0; nothing was kept", field="ttl_s")
-        value, place = _encode(_State(session, checked_json_object(dict(state), field="state"))), (user_id, session)
+        keep_s, kept = self._ttl(ttl_s), checked_state(state, ttl_s=ttl_s)
+        value, place = _encode(_State(session, kept)), (user_id, session)
         self._store.write(lambda found: found.put(STATE, found.key(place), value, ttl_s=keep_s))
 
     def find_state(self, user_id: bytes, session: str) -> dict[str, object] | None:
@@ -416,6 +414,15 @@ class WorkingMemoryStore:
 
     def _ttl(self, ttl_s: float | None) -> float:
         return self._ttl_s if ttl_s is None else ttl_s
+
+
+def checked_state(state: Mapping[str, object], *, ttl_s: float | None) -> str:
+    """A session's state as JSON. Raises InvalidInput for what `set_state` does not take."""
+    if ttl_s is not None and not (isinstance(ttl_s, int | float) and ttl_s > 0):
+        raise InvalidInput("ttl_s is a number of seconds above 0; nothing was kept", field="ttl_s")
+    if not isinstance(state, Mapping):
+        raise InvalidInput(f"state is not a dictionary but {type(state).__name__}; nothing was kept", field="state")
+    return checked_json_object(dict(state), field="state")
 
 
 def _empty(found: SealedTransaction, mark: _Mark) -> None:

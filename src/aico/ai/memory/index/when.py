@@ -9,7 +9,7 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, date, datetime
 from functools import cache, lru_cache
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aico.ai.memory.index.languages import Language, language
-from aico.clock import from_us, to_us
+from aico.clock import EPOCH, from_us
 
 DAY_US = 86_400_000_000
 KEPT = 256
@@ -28,6 +28,7 @@ _MONTHS_OF_SEASON = 3
 _UNITS = {"day": 1, "week": 7, "month": 30, "year": 365}
 """In days: near enough for a time that is told by another."""
 _LAST_MONTH = 12
+_FIRST_DAY, _LAST_DAY = (day.toordinal() - EPOCH.toordinal() for day in (date.min, date.max))
 _parsing = threading.Lock()  # dateparser keeps what it learns of languages in globals
 
 
@@ -68,10 +69,10 @@ class Beside:
     """How long after it; below 0 before."""
     unit_days: int
 
-    def window(self, day: int) -> Window:
+    def window(self, day: int) -> Window | None:
         """The time that is meant where it happened on that day since 1970: as long as what is counted in."""
         since = day + self.days - (self.unit_days - 1) // 2
-        return Window(since * DAY_US, (since + self.unit_days) * DAY_US)
+        return _days(since, self.unit_days)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +123,33 @@ def _season(found: re.Match[str], phrases: _Phrases, now: datetime) -> Window | 
     years = range(now.year, max(now.year - 3, 0), -1)
     if last and parts["last"] == "去年":
         years = range(max(now.year - 1, 1), max(now.year - 2, 0), -1)
-    at_us = to_us(now)
-    spans = (_months(year, month, _MONTHS_OF_SEASON) for year in years)
-    return next((span for span in spans if (span.until_us if last else span.since_us) <= at_us), None)
+    today = _day_number(now.date())
+    for year in years:
+        begun = _day_number(date(year, month, 1)) <= today
+        span = _months(year, month, _MONTHS_OF_SEASON) if begun else None
+        if begun and not last:
+            return span
+        if span is not None and span.until_us <= today * DAY_US:
+            return span
+    return None
 
 
-def _months(year: int, month: int, count: int) -> Window:
+def _months(year: int, month: int, count: int) -> Window | None:
     end = year * 12 + month - 1 + count
-    return Window(to_us(datetime(year, month, 1, tzinfo=UTC)), to_us(datetime(end // 12, end % 12 + 1, 1, tzinfo=UTC)))
+    if end // 12 > MAXYEAR:
+        return None
+    first = _day_number(date(year, month, 1))
+    return _days(first, _day_number(date(end // 12, end % 12 + 1, 1)) - first)
+
+
+def _days(first: int, count: int) -> Window | None:
+    """So many days from one since 1970 on; None for a time outside the calendar, which nobody means."""
+    inside = first >= _FIRST_DAY and first + count <= _LAST_DAY
+    return Window(first * DAY_US, (first + count) * DAY_US) if inside else None
+
+
+def _day_number(day: date) -> int:
+    return day.toordinal() - EPOCH.toordinal()
 
 
 @lru_cache(maxsize=KEPT)
@@ -143,14 +163,13 @@ def _parsed(said: str, code: str, asked_on: int) -> Window | None:
     found = parse(said, code, now.replace(tzinfo=None))
     if found is None:
         return None
-    day, period = found[0].replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=UTC), found[1]
+    day, period = found[0].date(), found[1]
     if period == "year":
         return _months(day.year, 1, 12)
     if period == "month":
         return _months(day.year, day.month, 1)
-    if period == "week":
-        day -= timedelta(days=day.weekday())
-    return Window(to_us(day), to_us(day + timedelta(days=7 if period == "week" else 1)))
+    number = _day_number(day)
+    return _days(number - day.weekday(), 7) if period == "week" else _days(number, 1)
 
 
 @cache
