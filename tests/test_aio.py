@@ -26,6 +26,7 @@ WITHOUT_A_TWIN = {
     "close",
     "ensure",
     "find",
+    "find_active",
     "erase",
     "append",
     "adopt",

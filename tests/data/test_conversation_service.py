@@ -258,7 +258,9 @@ def test_a_merged_message_stays_forgotten_under_every_name_when_everything_goes(
 def test_what_hangs_on_a_merged_message_hangs_on_the_one_that_stays(vault):
     keep, drop = vault.memory.record_many("mia", [say("The tram leaves.", 0, conversation=name) for name in "AB"])
     vault.items.put("mia", ("app",), "n1", {"mood": "glad"}, memory=drop)
+    fact = vault.memory.remember("mia", "Mia takes the tram", source=drop)
     vault.conversations.merge_messages("mia", keep=keep, drop=drop)
+    assert (vault.facts.get("mia", fact).source, vault.facts.get("mia", fact).sources) == (keep, (keep,))
     assert [item.key for item in vault.items.list("mia")] == ["n1"]
     vault.memory.forget("mia", id=keep)
     assert vault.items.list("mia") == []

@@ -236,6 +236,10 @@ class FactRepository:
         for row in rows:
             self._add_source(user_id, row["fact_id"], message)
         self._connection.execute("DELETE FROM fact_sources WHERE message_id = ?", (instead_of,))
+        self._connection.execute(
+            "UPDATE facts SET source = ? WHERE user_id = ? AND source_message_id = ? AND source = ?",
+            (message.hex(), user_id, message, instead_of.hex()),
+        )
 
     # The rows
 
