@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
         ("config.toml", "InvalidInput"),
         ("vault.json", "Tampered"),
         ("session", "1"),
-        ("data/aico.db-map", "Tampered"),
+        ("data/aico.db-map", "StorageError"),
         ("data/lmdb/seal", "1"),
         ("data/lmdb/data.mdb", "1"),
     ],

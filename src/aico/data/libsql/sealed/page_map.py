@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from aico.data.libsql.sealed.page_cipher import NONCE_BYTES, TAG_BYTES, DatabaseKeys
 from aico.errors import storage_error
-from aico.files import NotAPlainFile, open_plain_file, sync_folder
+from aico.files import open_plain_file, sync_folder
 
 MAGIC, VERSION = b"AICOpmap", 1
 KEY_BYTES, RUN_BYTES = 32, 8
@@ -255,7 +255,7 @@ class PageMap:
         with _ours(self._path):
             try:
                 file = open_plain_file(self._path, how | os.O_NOFOLLOW)
-            except (FileNotFoundError, NotAPlainFile):
+            except FileNotFoundError:
                 raise PageTampered("the page map is missing") from None
             try:
                 yield file
