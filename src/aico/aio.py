@@ -198,6 +198,8 @@ class AsyncAlbum(Twin[Album]):
     messages = awaited(Album.messages)
     get = awaited(Album.get)
     list_of = awaited(Album.list_of)
+    list_ids_from = awaited(Album.list_ids_from)
+    whose = awaited(Album.whose)
     tags = awaited(Album.tags)
     favourite = awaited(Album.favourite)
     note = awaited(Album.note)
@@ -372,7 +374,6 @@ class AsyncItems(Twin[Items]):
     pop = awaited(Items.pop)
     clear = awaited(Items.clear)
     of_memories = awaited(Items.of_memories)
-    whose = awaited(Items.whose)
     refresh = awaited(Items.refresh)
 
 

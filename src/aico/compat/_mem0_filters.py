@@ -35,6 +35,12 @@ def scope_of(filters: Mapping[str, Any] | None) -> str:
     )
 
 
+def ids_of(scope: str) -> dict[str, str]:
+    """The id for which a user of the vault stands: the way back from `scope_of`."""
+    kind, space, id_ = scope.partition(" ")
+    return {f"{kind}_id": id_} if space and kind in ("agent", "run") else {"user_id": scope}
+
+
 def trimmed(id_: object, name: str) -> str | None:
     """An id as mem0 takes it: text or a number, without spaces. Raises InvalidInput."""
     if id_ is None:
