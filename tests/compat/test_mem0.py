@@ -179,6 +179,15 @@ def test_held_to_one_user_every_other_is_refused(vault):
     assert Memory(vault=vault).get(mine["id"])["memory"] == "Mine alone."
 
 
+@pytest.mark.parametrize("user", ["", " ", "\n"])
+def test_an_empty_user_is_refused_and_not_taken_for_everybody(vault, user):
+    [mine] = Memory(vault=vault).add("Mine alone.", user_id="mia", infer=False)["results"]
+    for made in (Memory, AsyncMemory):
+        with pytest.raises(InvalidInput, match="not empty"):
+            made(vault=vault, user=user)
+    assert Memory(vault=vault).get(mine["id"])["memory"] == "Mine alone."
+
+
 def test_identity_in_metadata_changes_nothing(memory):
     [made] = memory.add("x", user_id="mia", metadata={"user_id": "otto", "a": 1}, infer=False)["results"]
     memory.update(made["id"], metadata={"user_id": "otto", "agent_id": "z", "b": 2})

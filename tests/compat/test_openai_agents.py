@@ -163,3 +163,10 @@ def test_an_agent_goes_on_where_it_was_when_its_program_is_started_again(tmp_pat
 
     assert asyncio.run(turn("What city is the Golden Gate Bridge in?")) == "San Francisco"
     assert asyncio.run(turn("What state is it in?")) == "California"
+
+
+def test_a_session_of_nobody_is_refused():
+    with temporary_vault() as vault:
+        for nobody in ("", " "):
+            with pytest.raises(InvalidInput, match="a user is named"):
+                AicoSession("s", vault, user=nobody)

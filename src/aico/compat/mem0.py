@@ -29,6 +29,7 @@ from aico.ai.memory.hits import Hit
 from aico.aio import AsyncVault, Bridge, Twin, awaited
 from aico.clock import from_us, to_us
 from aico.compat._mem0_filters import SCOPES, fits, ids_of, scope_of, trimmed
+from aico.compat._vault import checked_user
 from aico.data.conversations import Message, Moment
 from aico.data.items import Item, Put
 from aico.errors import InvalidInput, ModelUnavailable, NotFound
@@ -61,6 +62,7 @@ class Memory:
     is mem0's and accepted unread: the vault has its own store, model and history. Held to a `user`, it refuses
     every other id and shows no memory of anybody else. With an `extractor` (`aico.ai.extraction`) each `add` that infers
     shows the model what it has not seen, and what it finds waits as a fact for a person's yes; results stay the same.
+    Raises InvalidInput for an empty or blank user.
     """
 
     def __init__(
@@ -71,11 +73,12 @@ class Memory:
         user: str | None = None,
         extractor: FactExtractor | None = None,
     ) -> None:
+        self._only = None if user is None else checked_user(user)
         self._closing = ExitStack()
         if vault is None:
             vault = self._closing.enter_context(open_vault())
         self._vault = vault.sync if isinstance(vault, AsyncVault) else vault
-        self._only, self._extractor, self._warned = user, extractor, False
+        self._extractor, self._warned = extractor, False
 
     @classmethod
     def from_config(cls, config_dict: Mapping[str, Any], **given: Any) -> Self:  # any configuration of mem0's
@@ -258,7 +261,7 @@ class Memory:
 
     def reset(self) -> None:
         """Forget every memory that was added here, of everybody or of the one user it is held to."""
-        names = [self._only] if self._only else [user.name for user in self._vault.users.list_profiles()]
+        names = [self._only] if self._only is not None else [user.name for user in self._vault.users.list_profiles()]
         for owner in names:
             for id_ in self._vault.album.list_ids_from(owner, SOURCE):
                 self._forget(owner, id_)

@@ -26,12 +26,18 @@ FACTS_SHOWN = 50
 class Scope:
     """Whose memory a client sees, and how much of it.
 
-    `conversation` holds the client to that one: it records there, and sees and forgets nothing else.
+    `conversation` holds the client to that one: it records there, and sees and forgets nothing else. Raises InvalidInput
+    for an empty or blank name of either, which must never mean all.
     """
 
     user: str = field(repr=False)
     conversation: str | None = field(default=None, repr=False)
     read_only: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value in (("user", self.user), ("conversation", self.conversation)):
+            if value is not None and not value.strip():
+                raise InvalidInput(f"a {name} is named, not empty or blank; nothing was served", field=name)
 
 
 @dataclass(frozen=True, slots=True)
