@@ -113,6 +113,48 @@ def test_a_talk_is_added_whole_or_not_at_all(memory):
     assert memory.get_all(filters=MIA) == {"results": []}
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m, _: m.add([{"role": "user", "content": [{"type": "text"}]}], user_id="mia", infer=False),
+        lambda m, _: m.add([{"role": "user", "content": [{"type": "text", "text": None}]}], user_id="mia", infer=False),
+        lambda m, _: m.add({"role": "user", "content": 5}, user_id="mia", infer=False),
+        lambda m, _: m.add({"role": "user", "content": {"a": 1}}, user_id="mia", infer=False),
+        lambda m, _: m.add({"role": 5, "content": "x"}, user_id="mia", infer=False),
+        lambda m, _: m.add({"role": ["user"], "content": "x"}, user_id="mia", infer=False),
+        lambda m, _: m.add({"role": "user", "content": "x", "name": 5}, user_id="mia", infer=False),
+        lambda m, _: m.add("x", user_id="mia", infer=False, metadata=[1]),
+        lambda m, _: m.add("x", user_id="mia", infer=False, metadata="mia"),
+        lambda m, _: m.add("x", user_id="mia", infer=False, metadata={1: 2}),
+        lambda m, id_: m.update(id_, metadata=[1]),
+        lambda m, id_: m.update(id_, metadata="mia"),
+        lambda m, id_: m.update(id_, 5),
+        lambda m, id_: m.update(id_, ""),
+        lambda m, _: m.search("bees", filters=[1]),
+        lambda m, _: m.search("bees", filters="mia"),
+        lambda m, _: m.get_all(filters="mia"),
+        lambda m, _: m.search("bees", filters={**MIA, "AND": ["a"]}),
+        lambda m, _: m.get_all(filters={**MIA, "OR": ["a"]}),
+        lambda m, _: m.search("bees", filters=MIA, top_k=10**30),
+        lambda m, _: m.get_all(filters=MIA, top_k=10**30),
+        lambda m, _: m.search("bees", filters=MIA, top_k="5"),
+        lambda m, _: m.search(5, filters=MIA),
+    ],
+)
+def test_what_mem0_does_not_take_is_refused_by_type_and_changes_nothing(memory, call):
+    made = added(memory, "I keep bees")
+    before = memory.get(made)
+    with pytest.raises(InvalidInput):
+        call(memory, made)
+    assert [memory.get(made), len(memory.get_all(filters=MIA)["results"])] == [before, 1]
+
+
+def test_the_greatest_number_asked_for_is_found(memory):
+    made = added(memory, "I keep bees")
+    for found in (memory.search("bees", filters=MIA, top_k=10**9), memory.get_all(filters=MIA, top_k=10**9)):
+        assert [one["id"] for one in found["results"]] == [made]
+
+
 def test_what_is_no_message_is_left_out_and_images_too(memory, caplog):
     parts = [{"type": "text", "text": "Look:"}, {"type": "image_url", "image_url": {"url": "x"}}]
     memory.add([{"role": "user", "content": parts}, {"role": "user"}, "secret text"], user_id="mia", infer=False)
@@ -388,7 +430,9 @@ def test_operators(wanted, expected):
     assert fits({"a": "xy", "b": 2}, wanted) == expected
 
 
-@pytest.mark.parametrize("wanted", [{"a": {"near": 1}}, {"OR": []}, {"AND": {}}, {"NOT": "x"}])
+@pytest.mark.parametrize(
+    "wanted", [{"a": {"near": 1}}, {"OR": []}, {"AND": {}}, {"NOT": "x"}, {"AND": ["a"]}, {"OR": [{}, 1]}]
+)
 def test_what_is_no_filter_is_refused(wanted):
     with pytest.raises(InvalidInput):
         fits({"a": 1}, wanted)

@@ -26,6 +26,8 @@ def scope_of(filters: Mapping[str, Any] | None) -> str:
     An agent's and a run's own memories belong to a user of the vault called "agent ID" or "run ID": with the space that
     no id of mem0's may hold, so that no person is one of them.
     """
+    if filters is not None and not isinstance(filters, Mapping):
+        raise InvalidInput("filters are an object of names and values; nothing was done", field="filters")
     for name in SCOPES:
         id_ = trimmed((filters or {}).get(name), name)
         if id_ is not None:
@@ -58,7 +60,8 @@ def fits(memory: Mapping[str, Any], filters: Mapping[str, Any]) -> bool:
 
 def _holds(memory: Mapping[str, Any], key: str, wanted: Any) -> bool:  # any JSON
     if key in ("AND", "OR", "NOT"):
-        if not isinstance(wanted, list) or not (wanted or key == "AND"):
+        conditions = isinstance(wanted, list) and all(isinstance(condition, Mapping) for condition in wanted)
+        if not conditions or not (wanted or key == "AND"):
             raise InvalidInput(f"{key} takes a list of conditions; nothing was searched", field="filters")
         found = [fits(memory, condition) for condition in wanted]
         return all(found) if key == "AND" else any(found) if key == "OR" else not any(found)

@@ -43,6 +43,7 @@ PAST = ("mem0-past",)
 """The namespace of the texts that updates took away, each under the id of its change."""
 CONVERSATION = "mem0"
 """Where memories are that were added without a run."""
+TOP_K_MOST = 1_000_000_000
 _FIRST_LOOK, _NEXT_LOOK = 60, 20
 _LISTED_AT_ONCE = 500
 _UNSET: Any = object()  # what a caller did not give, where None means something
@@ -109,7 +110,7 @@ class Memory:
         about = _About(
             agent_id=trimmed(agent_id, "agent_id"),
             run_id=trimmed(run_id, "run_id"),
-            metadata={key: value for key, value in (metadata or {}).items() if key not in _IDENTITY},
+            metadata=_fields(metadata),
             expires=_day(expiration_date),
         )
         owner = self._owner(scope_of(ids_given))
@@ -218,10 +219,9 @@ class Memory:
                 self._vault.conversations.edit(found.owner, found.id, text)
                 change.is_edit = True
                 puts.append(Put(namespace=PAST, key=change.id, value=found.moment.text, memory=found.id))
-            new = {key: value for key, value in (metadata or {}).items() if key not in _IDENTITY}
             about = replace(
                 found.about,
-                metadata=found.about.metadata | new,
+                metadata=found.about.metadata | _fields(metadata),
                 expires=found.about.expires if expiration_date is _UNSET else _day(expiration_date),
                 changes=[*found.about.changes, change],
             )
@@ -532,19 +532,30 @@ def _message(given: object) -> tuple[str, str, str | None] | None:
         return None
     content = given["content"]
     if isinstance(content, list):  # of texts and images
-        content = "\n".join(
-            part["text"] for part in content if isinstance(part, Mapping) and part.get("type") == "text"
-        )
-    if given["role"] == "system" or not content:
+        parts = [part.get("text") for part in content if isinstance(part, Mapping) and part.get("type") == "text"]
+        texts = [part for part in parts if isinstance(part, str)]
+        content = "\n".join(texts) if len(texts) == len(parts) else None
+    if given["role"] == "system" or content == "":
         return None
+    if not isinstance(content, str):
+        raise InvalidInput(
+            "content is a text or a list of parts, each with its text; nothing was added", field="content"
+        )
     return content, given["role"], given.get("name") or None
+
+
+def _fields(metadata: object) -> Result:
+    """Metadata without what says whose a memory is. Raises InvalidInput."""
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise InvalidInput("metadata is an object of names and values; nothing was changed", field="metadata")
+    return {key: value for key, value in (metadata or {}).items() if key not in _IDENTITY}
 
 
 def _check(top_k: int, threshold: float | None, others: Mapping[str, object]) -> None:
     if named := sorted(_IDENTITY & others.keys()):
         raise InvalidInput(f"{', '.join(named)} belong into filters={{…}}; nothing was searched")
-    if type(top_k) is not int or top_k < 0:
-        raise InvalidInput("top_k is a whole number from 0 on; nothing was searched", field="top_k")
+    if type(top_k) is not int or not 0 <= top_k <= TOP_K_MOST:
+        raise InvalidInput(f"top_k is a whole number from 0 to {TOP_K_MOST:,}; nothing was searched", field="top_k")
     if threshold is not None and not (isinstance(threshold, int | float) and 0 <= threshold <= 1):
         raise InvalidInput("threshold lies between 0 and 1; nothing was searched", field="threshold")
 
