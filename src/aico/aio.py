@@ -40,13 +40,14 @@ from aico.data.facts import FactBook
 from aico.data.feedback import FeedbackRepository
 from aico.data.libsql.plugins import Plugins
 from aico.data.live_sessions import LiveSessions
+from aico.data.log_handler import VaultLogHandler
 from aico.data.logs import LogRepository
 from aico.data.pins import Pins
 from aico.data.preferences import PreferenceRepository
 from aico.data.user import UserService
 from aico.errors import StorageError
 from aico.query import Query
-from aico.scheduler import Scheduler
+from aico.scheduler import Action, Scheduler
 from aico.settings import Settings
 from aico.vault import Vault, open_vault
 from aico.vault_keys import VaultKeys
@@ -290,7 +291,11 @@ class AsyncDevices(Twin[DeviceRepository]):
 
 
 class AsyncLogs(Twin[LogRepository]):
-    """`Vault.logs`. The handler for `logging` is `sync.handler()`: it never blocks."""
+    """`Vault.logs`."""
+
+    def handler(self, *, level: int | str = 0) -> VaultLogHandler:
+        """`Vault.logs.handler`, which never blocks: not to be awaited."""
+        return self.sync.handler(level=level)
 
     insert_log = awaited(LogRepository.insert_log)
     add_log = awaited(LogRepository.add_log)
@@ -318,6 +323,7 @@ class AsyncKeys(Twin[VaultKeys]):
     """`Vault.keys`."""
 
     list_slots = awaited(VaultKeys.list_slots)
+    slots = awaited(VaultKeys.slots)
     add_passphrase = awaited(VaultKeys.add_passphrase)
     change_passphrase = awaited(VaultKeys.change_passphrase)
     add_recovery_phrase = awaited(VaultKeys.add_recovery_phrase)
@@ -342,7 +348,11 @@ class AsyncBackups(Twin[Backups]):
 
 
 class AsyncTasks(Twin[Scheduler]):
-    """`Vault.tasks`. Actions are registered with `sync.register`: they are synchronous and run in a thread."""
+    """`Vault.tasks`."""
+
+    def register(self, action: str, run: Action) -> None:
+        """`Vault.tasks.register`, not to be awaited. `run` is synchronous and is called in a thread."""
+        self.sync.register(action, run)
 
     add = awaited(Scheduler.add)
     get = awaited(Scheduler.get)
@@ -454,6 +464,7 @@ class AsyncVault(Twin[Vault]):
     def __init__(self, bridge: Bridge, sync: Vault) -> None:
         super().__init__(bridge, sync)
         self.folder, self.settings = sync.folder, sync.settings
+        self.format, self.vault_id = sync.format, sync.vault_id
         self.memory = AsyncMemory(bridge, sync.memory)
         self.conversations = AsyncConversations(bridge, sync.conversations)
         self.facts = AsyncFacts(bridge, sync.facts)
