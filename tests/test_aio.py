@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
@@ -30,8 +31,7 @@ WITHOUT_A_TWIN = {
     "erase",
     "append",
     "adopt",
-    "slots",
-    "handler",
+    "handler",  # these two wait for nothing, and are called as they are
     "insert_lines",
     "register",
     "tables",
@@ -131,6 +131,25 @@ def test_what_is_recorded_is_recalled_and_forgotten(folder):
     ids, found, verified, left = asyncio.run(program())
     assert {hit.id for hit in found} == set(ids)
     assert (verified, left) == (True, [])
+
+
+def test_what_waits_for_nothing_is_there_as_it_is(folder):
+    async def program():
+        async with opened(folder) as companion:
+            companion.tasks.register("greet", lambda run: None)
+            with pytest.raises(InvalidInput, match="registered already"):
+                companion.sync.tasks.register("greet", lambda run: None)
+            handler = companion.logs.handler(level="WARNING")
+            line = {"name": "app", "msg": "a warning", "levelno": logging.WARNING, "levelname": "WARNING"}
+            handler.handle(logging.makeLogRecord(line))
+            await companion.run(handler.flush)
+            lines = [line.message for line in await companion.logs.query_logs(limit=None)]
+            sync = companion.sync
+            assert (companion.vault_id, companion.format) == (sync.vault_id, sync.format)
+            return lines, await companion.keys.slots()
+
+    lines, slots = asyncio.run(program())
+    assert ("a warning" in lines, slots) == (True, ["passphrase"])
 
 
 def test_errors_are_those_of_the_sync_vault(folder):

@@ -239,6 +239,7 @@ OTHERS = {
     "puts": [], "values": ["mine"], "sql": "SELECT * FROM messages", "name": "activity", "model": "m", "limit": 50,
     "relationship_type": "friend", "new_pin": "730519", "pin": "730519", "old_pin": "730519", "level": "INFO",
     "action": SECRET, "schedule": "every 2h", "count": 9, "titles": {}, "state": {"draft": "mine"}, "helpful": True,
+    "source": "",
 }  # fmt: skip
 NAMES_A_PERSON = ("user", "user_id")
 ALL_PEOPLE = {

@@ -39,13 +39,14 @@ from aico.data.facts import FactBook
 from aico.data.feedback import FeedbackRepository
 from aico.data.libsql.plugins import Plugins
 from aico.data.live_sessions import LiveSessions
+from aico.data.log_handler import VaultLogHandler
 from aico.data.logs import LogRepository
 from aico.data.pins import Pins
 from aico.data.preferences import PreferenceRepository
 from aico.data.user import UserService
 from aico.errors import StorageError
 from aico.query import Query
-from aico.scheduler import Scheduler
+from aico.scheduler import Action, Scheduler
 from aico.vault import Vault, open_vault, restore_vault
 from aico.vault_keys import VaultKeys
 from aico.views import Views
@@ -196,6 +197,8 @@ class AsyncAlbum(Twin[Album]):
     messages = awaited(Album.messages)
     get = awaited(Album.get)
     list_of = awaited(Album.list_of)
+    list_ids_from = awaited(Album.list_ids_from)
+    whose = awaited(Album.whose)
     tags = awaited(Album.tags)
     favourite = awaited(Album.favourite)
     note = awaited(Album.note)
@@ -286,7 +289,11 @@ class AsyncDevices(Twin[DeviceRepository]):
 
 
 class AsyncLogs(Twin[LogRepository]):
-    """`Vault.logs`. The handler for `logging` is `sync.handler()`: it never blocks."""
+    """`Vault.logs`."""
+
+    def handler(self, *, level: int | str = 0) -> VaultLogHandler:
+        """`Vault.logs.handler`, which never blocks: not to be awaited."""
+        return self.sync.handler(level=level)
 
     insert_log = awaited(LogRepository.insert_log)
     add_log = awaited(LogRepository.add_log)
@@ -314,6 +321,7 @@ class AsyncKeys(Twin[VaultKeys]):
     """`Vault.keys`."""
 
     list_slots = awaited(VaultKeys.list_slots)
+    slots = awaited(VaultKeys.slots)
     add_passphrase = awaited(VaultKeys.add_passphrase)
     change_passphrase = awaited(VaultKeys.change_passphrase)
     add_recovery_phrase = awaited(VaultKeys.add_recovery_phrase)
@@ -338,7 +346,11 @@ class AsyncBackups(Twin[Backups]):
 
 
 class AsyncTasks(Twin[Scheduler]):
-    """`Vault.tasks`. Actions are registered with `sync.register`: they are synchronous and run in a thread."""
+    """`Vault.tasks`."""
+
+    def register(self, action: str, run: Action) -> None:
+        """`Vault.tasks.register`, not to be awaited. `run` is synchronous and is called in a thread."""
+        self.sync.register(action, run)
 
     add = awaited(Scheduler.add)
     get = awaited(Scheduler.get)
@@ -370,7 +382,6 @@ class AsyncItems(Twin[Items]):
     pop = awaited(Items.pop)
     clear = awaited(Items.clear)
     of_memories = awaited(Items.of_memories)
-    whose = awaited(Items.whose)
     refresh = awaited(Items.refresh)
 
 
@@ -451,6 +462,7 @@ class AsyncVault(Twin[Vault]):
     def __init__(self, bridge: Bridge, sync: Vault) -> None:
         super().__init__(bridge, sync)
         self.folder, self.settings = sync.folder, sync.settings
+        self.format, self.vault_id = sync.format, sync.vault_id
         self.memory = AsyncMemory(bridge, sync.memory)
         self.conversations = AsyncConversations(bridge, sync.conversations)
         self.facts = AsyncFacts(bridge, sync.facts)

@@ -4,7 +4,7 @@
     ├── UnlockError               WrongPassphrase · KeyslotMissing · KeyringUnavailable · KeysRotated
     ├── IntegrityError            Tampered · FormatTooNew · IndexOutOfStep · OlderState
     ├── StorageError              Busy · DiskFull · MigrationFailed · SchemaChanged · ForgottenInPart
-    ├── InvalidInput (ValueError) Forgotten · PluginRefused
+    ├── InvalidInput (ValueError) Forgotten · PluginRefused · NotAsShown
     ├── AccessDenied              LockedOut
     ├── NotFound (LookupError) · MissingExtra (ImportError) · ModelUnavailable
     └── SyncError                 PeerRejected · WireMismatch
@@ -135,6 +135,10 @@ class Forgotten(InvalidInput):
 
 class PluginRefused(InvalidInput):
     """A plugin's SQL reached for what is not its own; nothing of it was done."""
+
+
+class NotAsShown(InvalidInput):
+    """What would be forgotten is no longer exactly what the agreed preview shows; nothing was forgotten."""
 
 
 class AccessDenied(AicoError):

@@ -73,3 +73,15 @@ def test_an_option_before_install_is_not_lost_unseen(home: Path, config: Path) -
 
 def test_standard_output_belongs_to_the_protocol(home: Path) -> None:
     assert run_json("mcp", exit_code=2)["error"] == "InvalidInput"
+
+
+def test_an_empty_user_or_conversation_is_refused_before_anything_is_served_or_written(
+    home: Path, config: Path
+) -> None:
+    before = config.read_text()
+    for option in ("--user", "--conversation"):
+        refused = run("mcp", option, "", input="")
+        assert (refused.exit_code, "not empty" in refused.stderr) == (2, True)
+        arguments = ("mcp", "install", "zed", "--file", str(config), option, " ", "--yes")
+        assert run_json(*arguments, exit_code=2)["error"] == "InvalidInput"
+    assert config.read_text() == before

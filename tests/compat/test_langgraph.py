@@ -219,6 +219,20 @@ def test_a_store_is_one_persons_and_sees_nothing_else(vault):
     assert [item.namespace for item in vault.items.list("mia")] == [("openai-agents", "s")]
 
 
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "\ud83d", "k" * 4097])
+def test_what_is_no_name_is_no_key_and_no_label(store, name):
+    for place in ((("notes",), name), ((f"notes{name}" if name.strip() else name,), "k")):
+        with pytest.raises((InvalidInput, InvalidNamespaceError)):
+            store.put(*place, {"a": 1})
+    assert store.search(()) == []
+
+
+def test_a_store_of_nobody_is_refused(vault):
+    for nobody in ("", " "):
+        with pytest.raises(InvalidInput, match="a user is named"):
+            AicoStore(vault, user=nobody)
+
+
 def test_what_is_forgotten_is_gone_from_the_store(vault, store):
     store.put(("m",), "a", {"text": "Mia lives in Lisbon"})
     store.put(("m",), "b", {"text": "Mia plays the viola"})

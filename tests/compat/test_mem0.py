@@ -4,6 +4,8 @@ import asyncio
 import inspect
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -111,6 +113,48 @@ def test_a_talk_is_added_whole_or_not_at_all(memory):
     assert memory.get_all(filters=MIA) == {"results": []}
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m, _: m.add([{"role": "user", "content": [{"type": "text"}]}], user_id="mia", infer=False),
+        lambda m, _: m.add([{"role": "user", "content": [{"type": "text", "text": None}]}], user_id="mia", infer=False),
+        lambda m, _: m.add({"role": "user", "content": 5}, user_id="mia", infer=False),
+        lambda m, _: m.add({"role": "user", "content": {"a": 1}}, user_id="mia", infer=False),
+        lambda m, _: m.add({"role": 5, "content": "x"}, user_id="mia", infer=False),
+        lambda m, _: m.add({"role": ["user"], "content": "x"}, user_id="mia", infer=False),
+        lambda m, _: m.add({"role": "user", "content": "x", "name": 5}, user_id="mia", infer=False),
+        lambda m, _: m.add("x", user_id="mia", infer=False, metadata=[1]),
+        lambda m, _: m.add("x", user_id="mia", infer=False, metadata="mia"),
+        lambda m, _: m.add("x", user_id="mia", infer=False, metadata={1: 2}),
+        lambda m, id_: m.update(id_, metadata=[1]),
+        lambda m, id_: m.update(id_, metadata="mia"),
+        lambda m, id_: m.update(id_, 5),
+        lambda m, id_: m.update(id_, ""),
+        lambda m, _: m.search("bees", filters=[1]),
+        lambda m, _: m.search("bees", filters="mia"),
+        lambda m, _: m.get_all(filters="mia"),
+        lambda m, _: m.search("bees", filters={**MIA, "AND": ["a"]}),
+        lambda m, _: m.get_all(filters={**MIA, "OR": ["a"]}),
+        lambda m, _: m.search("bees", filters=MIA, top_k=10**30),
+        lambda m, _: m.get_all(filters=MIA, top_k=10**30),
+        lambda m, _: m.search("bees", filters=MIA, top_k="5"),
+        lambda m, _: m.search(5, filters=MIA),
+    ],
+)
+def test_what_mem0_does_not_take_is_refused_by_type_and_changes_nothing(memory, call):
+    made = added(memory, "I keep bees")
+    before = memory.get(made)
+    with pytest.raises(InvalidInput):
+        call(memory, made)
+    assert [memory.get(made), len(memory.get_all(filters=MIA)["results"])] == [before, 1]
+
+
+def test_the_greatest_number_asked_for_is_found(memory):
+    made = added(memory, "I keep bees")
+    for found in (memory.search("bees", filters=MIA, top_k=10**9), memory.get_all(filters=MIA, top_k=10**9)):
+        assert [one["id"] for one in found["results"]] == [made]
+
+
 def test_what_is_no_message_is_left_out_and_images_too(memory, caplog):
     parts = [{"type": "text", "text": "Look:"}, {"type": "image_url", "image_url": {"url": "x"}}]
     memory.add([{"role": "user", "content": parts}, {"role": "user"}, "secret text"], user_id="mia", infer=False)
@@ -177,6 +221,15 @@ def test_held_to_one_user_every_other_is_refused(vault):
     assert Memory(vault=vault).get(mine["id"])["memory"] == "Mine alone."
 
 
+@pytest.mark.parametrize("user", ["", " ", "\n"])
+def test_an_empty_user_is_refused_and_not_taken_for_everybody(vault, user):
+    [mine] = Memory(vault=vault).add("Mine alone.", user_id="mia", infer=False)["results"]
+    for made in (Memory, AsyncMemory):
+        with pytest.raises(InvalidInput, match="not empty"):
+            made(vault=vault, user=user)
+    assert Memory(vault=vault).get(mine["id"])["memory"] == "Mine alone."
+
+
 def test_identity_in_metadata_changes_nothing(memory):
     [made] = memory.add("x", user_id="mia", metadata={"user_id": "otto", "a": 1}, infer=False)["results"]
     memory.update(made["id"], metadata={"user_id": "otto", "agent_id": "z", "b": 2})
@@ -196,6 +249,92 @@ def test_an_update_keeps_the_id_and_the_history(memory):
     assert "expiration_date" not in memory.get(made["id"])
     assert texts(memory.search("Faro", filters=MIA)) == ["I live in Faro"]
     assert memory.search("Porto", filters=MIA) == {"results": []}
+
+
+def added(memory, text, **more):
+    [made] = memory.add(text, user_id="mia", infer=False, **more)["results"]
+    return made["id"]
+
+
+def test_who_deletes_one_memory_loses_no_other_that_says_the_same(vault, memory):
+    first = added(memory, "I moved to Lisbon")
+    longer = added(memory, "I moved to Lisbon in May, and I love the trams", metadata={"topic": "home"})
+    again = added(memory, "I moved to Lisbon")
+    memory.delete(first)
+    assert memory.get(longer)["metadata"] == {"topic": "home"}
+    assert [one["id"] for one in memory.get_all(filters=MIA)["results"]] == [longer, again]
+    assert memory.history(again)[0]["new_memory"] == "I moved to Lisbon"
+    memory.delete_all(user_id="mia")
+    assert vault.memory.recall("mia", "Lisbon") == []
+
+
+def test_a_forgotten_old_text_leaves_the_memory_and_a_history_without_it(vault, memory):
+    made = added(memory, "I work at the bakery")
+    memory.update(made, "I work at the library")
+    memory.update(made, metadata={"n": 1})
+    vault.memory.forget("mia", about="bakery")
+    assert (memory.get(made)["memory"], memory.get(made)["metadata"]) == ("I work at the library", {"n": 1})
+    assert [(one["old_memory"], one["new_memory"], one["event"]) for one in memory.history(made)] == [
+        (None, None, "ADD"),
+        (None, "I work at the library", "UPDATE"),
+        ("I work at the library", "I work at the library", "UPDATE"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "subject", ["history", "user", "mia", "metadata", "event", "role", str(datetime.now(UTC).year)]
+)
+def test_no_word_of_the_programs_own_is_a_trace(vault, memory, subject):
+    made = added(memory, "I keep bees", metadata={"topic": "garden"}, expiration_date="2999-12-31")
+    vault.memory.forget("mia", about=subject)
+    assert memory.get(made)["metadata"] == {"topic": "garden"}
+    assert len(memory.history(made)) == 1
+
+
+@pytest.mark.parametrize(
+    ("verb", "given"), [("delete_all", {"user_id": "mia"}), ("delete_all", {"run_id": "trip"}), ("reset", {})]
+)
+def test_a_memory_of_which_all_else_was_forgotten_is_shown_and_deleted_still(vault, memory, verb, given):
+    who = {"run_id": "trip"} if "run_id" in given else {"user_id": "mia", "run_id": "trip"}
+    [made] = memory.add("I moved to Lisbon", **who, metadata={"pet": "walrus"}, infer=False)["results"]
+    owner = "run trip" if "run_id" in given else "mia"
+    vault.memory.forget(owner, about="walrus")
+    shown = memory.get(made["id"])
+    assert (shown["memory"], shown["metadata"], shown["run_id"]) == ("I moved to Lisbon", None, "trip")
+    assert shown.get("user_id") == who.get("user_id")
+    assert (texts(memory.get_all(filters=who)), memory.history(made["id"])) == (["I moved to Lisbon"], [])
+    memory.update(made["id"], metadata={"pet": "none"})
+    assert texts(memory.search("Lisbon", filters={**who, "pet": "none"})) == ["I moved to Lisbon"]
+    vault.memory.forget(owner, about="pet none")
+    getattr(memory, verb)(**given)
+    assert vault.memory.recall(owner, "Lisbon") == []
+
+
+def test_what_was_not_added_here_is_no_memory_by_its_id_either(vault, memory):
+    said = vault.memory.record("mia", "Said elsewhere.", conversation="c", source_id="mem0")
+    assert memory.get(said) is None
+    with pytest.raises(UnknownMemory):
+        memory.delete(said)
+    memory.delete_all(user_id="mia")
+    memory.reset()
+    assert [moment.id for moment in vault.memory.recent("mia", "c")] == [said]
+
+
+def test_several_that_delete_all_at_once_agree(vault, memory):
+    for number in range(12):
+        added(memory, f"note {number}")
+    with ThreadPoolExecutor(3) as threads:
+        told = [threads.submit(memory.delete_all, user_id="mia") for _ in range(3)]
+        assert {one.result()["message"] for one in told} == {"Memories deleted successfully!"}
+    assert memory.get_all(filters=MIA) == {"results": []}
+
+
+def test_updates_at_once_lose_nothing_of_each_other(memory):
+    made = added(memory, "I keep bees")
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda n: memory.update(made, metadata={f"k{n}": n}), range(8)))
+    assert memory.get(made)["metadata"] == {f"k{n}": n for n in range(8)}
+    assert len(memory.history(made)) == 9
 
 
 def test_the_awaited_twin_has_the_same_verbs_and_answers(tmp_path):
@@ -291,7 +430,9 @@ def test_operators(wanted, expected):
     assert fits({"a": "xy", "b": 2}, wanted) == expected
 
 
-@pytest.mark.parametrize("wanted", [{"a": {"near": 1}}, {"OR": []}, {"AND": {}}, {"NOT": "x"}])
+@pytest.mark.parametrize(
+    "wanted", [{"a": {"near": 1}}, {"OR": []}, {"AND": {}}, {"NOT": "x"}, {"AND": ["a"]}, {"OR": [{}, 1]}]
+)
 def test_what_is_no_filter_is_refused(wanted):
     with pytest.raises(InvalidInput):
         fits({"a": 1}, wanted)

@@ -163,3 +163,27 @@ def test_an_agent_goes_on_where_it_was_when_its_program_is_started_again(tmp_pat
 
     assert asyncio.run(turn("What city is the Golden Gate Bridge in?")) == "San Francisco"
     assert asyncio.run(turn("What state is it in?")) == "California"
+
+
+def test_a_session_of_nobody_is_refused():
+    with temporary_vault() as vault:
+        for nobody in ("", " "):
+            with pytest.raises(InvalidInput, match="a user is named"):
+                AicoSession("s", vault, user=nobody)
+
+
+@pytest.mark.parametrize("session_id", ["", " ", "a\nb", "\ud83d", "s" * 4097])
+def test_a_session_id_that_is_no_name_keeps_nothing(session_id):
+    with temporary_vault() as vault, pytest.raises(InvalidInput):
+        asyncio.run(AicoSession(session_id, vault, user="mia").add_items([{"role": "user"}]))
+
+
+def test_half_a_character_anywhere_in_an_item_is_refused_with_all_that_came_with_it():
+    async def talk(session):
+        for half in ({"content": ["\ud83d"]}, {"\ud83d": 1}, {"content": float("nan")}):
+            with pytest.raises(InvalidInput):
+                await session.add_items([{"content": "whole"}, half])
+        return await session.get_items()
+
+    with temporary_vault() as vault:
+        assert asyncio.run(talk(AicoSession("s", vault, user="mia"))) == []

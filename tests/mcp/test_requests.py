@@ -52,6 +52,14 @@ def test_the_error_names_the_field_and_repeats_nothing(arguments, field):
     assert "secret" not in f"{raised.value}{raised.value.hint}"
 
 
+@pytest.mark.parametrize("blank", ["", " ", "\t"])
+def test_an_empty_name_is_no_scope(blank):
+    with pytest.raises(InvalidInput, match="a user is named"):
+        Scope(blank)
+    with pytest.raises(InvalidInput, match="a conversation is named"):
+        Scope("mia", blank)
+
+
 def test_null_stands_for_what_is_not_given():
     assert parsed(Recall, {"query": "x", "since": None, "kinds": None}) == Recall(query="x")
 

@@ -239,7 +239,7 @@ def test_nothing_but_the_protocol_leaves_by_standard_output_and_no_content_by_st
         process.stdin.write("".join(json.dumps(line) + "\n" for line in lines) + f"{canary}\n{{{{\n")
         process.stdin.flush()
         answers = {}
-        while len(answers) < len(lines) - 1:
+        while not {line["id"] for line in lines if "id" in line} <= answers.keys():
             answer = json.loads(process.stdout.readline())
             assert answer["jsonrpc"] == "2.0"
             answers[answer.get("id")] = answer

@@ -15,6 +15,7 @@ from aico.mcp.clients import CLIENTS, Entry
 
 if TYPE_CHECKING:
     from aico.mcp.clients import Change
+    from aico.mcp.tools import Scope
 
 
 def _scope_options(command: Any) -> Any:  # whatever Click decorates
@@ -51,10 +52,12 @@ def mcp(call: Call, *, user: str | None, conversation: str | None, read_only: bo
     from aico.mcp.server import Door, serve
     from aico.mcp.tools import Scope
 
+    offering = _scope(user, conversation, read_only=read_only)
+
     def scope_of(vault: aico.Vault) -> Scope:
         return Scope(chosen_user(vault, user, first=FIRST_USER), conversation, read_only)
 
-    serve(Door(partial(aico.open, call.home, create=False), scope_of), Scope(user or "", conversation, read_only))
+    serve(Door(partial(aico.open, call.home, create=False), scope_of), offering)
 
 
 @mcp.command("install")
@@ -84,6 +87,7 @@ def install(
 
     if not (yes or can_confirm()):
         raise InvalidInput("the change was not confirmed; nothing was changed", hint="add --yes")
+    _scope(user, conversation, read_only=read_only)
     entry = Entry(name, _arguments(call.home, user, conversation, read_only=read_only))
     change = planned(CLIENTS[client], entry, file)
     missing = _missing_slot(call.home)
@@ -99,6 +103,13 @@ def install(
         "warning": missing,
     }
     answer(document, lambda: _show_done(change, missing), as_json=call.as_json)
+
+
+def _scope(user: str | None, conversation: str | None, *, read_only: bool) -> "Scope":
+    """What the options offer, before the vault says who is meant by no name. Raises InvalidInput for an empty one."""
+    from aico.mcp.tools import Scope
+
+    return Scope(FIRST_USER if user is None else user, conversation, read_only)
 
 
 def _arguments(home: Path | None, user: str | None, conversation: str | None, *, read_only: bool) -> list[str]:

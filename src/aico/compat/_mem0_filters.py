@@ -26,6 +26,8 @@ def scope_of(filters: Mapping[str, Any] | None) -> str:
     An agent's and a run's own memories belong to a user of the vault called "agent ID" or "run ID": with the space that
     no id of mem0's may hold, so that no person is one of them.
     """
+    if filters is not None and not isinstance(filters, Mapping):
+        raise InvalidInput("filters are an object of names and values; nothing was done", field="filters")
     for name in SCOPES:
         id_ = trimmed((filters or {}).get(name), name)
         if id_ is not None:
@@ -33,6 +35,12 @@ def scope_of(filters: Mapping[str, Any] | None) -> str:
     raise InvalidInput(
         "one of user_id, agent_id and run_id must be named; nothing was done", hint="filters={'user_id': …}"
     )
+
+
+def ids_of(scope: str) -> dict[str, str]:
+    """The id for which a user of the vault stands: the way back from `scope_of`."""
+    kind, space, id_ = scope.partition(" ")
+    return {f"{kind}_id": id_} if space and kind in ("agent", "run") else {"user_id": scope}
 
 
 def trimmed(id_: object, name: str) -> str | None:
@@ -52,7 +60,8 @@ def fits(memory: Mapping[str, Any], filters: Mapping[str, Any]) -> bool:
 
 def _holds(memory: Mapping[str, Any], key: str, wanted: Any) -> bool:  # any JSON
     if key in ("AND", "OR", "NOT"):
-        if not isinstance(wanted, list) or not (wanted or key == "AND"):
+        conditions = isinstance(wanted, list) and all(isinstance(condition, Mapping) for condition in wanted)
+        if not conditions or not (wanted or key == "AND"):
             raise InvalidInput(f"{key} takes a list of conditions; nothing was searched", field="filters")
         found = [fits(memory, condition) for condition in wanted]
         return all(found) if key == "AND" else any(found) if key == "OR" else not any(found)

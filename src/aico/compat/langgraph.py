@@ -15,7 +15,7 @@ from itertools import chain, islice
 from typing import Any
 
 from aico.aio import AsyncVault
-from aico.compat._vault import both_sides
+from aico.compat._vault import both_sides, checked_user
 from aico.data.items import Item as KeptItem
 from aico.data.items import Put, is_plain_key
 from aico.errors import InvalidInput, MissingExtra
@@ -65,7 +65,7 @@ class AicoStore(BaseStore):
         ttl: TTLConfig | None = None,
     ) -> None:
         sync, self._bridge = both_sides(vault)
-        self._items, self._user = sync.items, user
+        self._items, self._user = sync.items, checked_user(user)
         self._fields = (index or {}).get("fields") or WHOLE
         self.ttl_config = ttl
 

@@ -9,7 +9,7 @@ with aico.open(passphrase="…") as companion:
 from typing import TYPE_CHECKING, Any, cast
 
 from aico.aio import AsyncVault
-from aico.compat._vault import both_sides
+from aico.compat._vault import both_sides, checked_user
 from aico.vault import Vault
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class AicoSession:
         session_settings: "SessionSettings | None" = None,
     ) -> None:
         sync, self._bridge = both_sides(vault)
-        self._items, self._user, self._place = sync.items, user, (ROOT, session_id)
+        self._items, self._user, self._place = sync.items, checked_user(user), (ROOT, session_id)
         self.session_id, self.session_settings = session_id, session_settings
 
     async def get_items(self, limit: int | None = None) -> "list[TResponseInputItem]":

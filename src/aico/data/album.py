@@ -150,6 +150,29 @@ class Album(Marking):
         user_id, wanted = self._users.find(user), [parsed_id(id_, what="message") for id_ in ids]
         return [] if user_id is None else self._kept(user_id, wanted)
 
+    def list_ids_from(self, user: str, source: str) -> list[str]:
+        """The ids of the messages whose source id begins so, in the order they were recorded: all of one program's, say.
+
+        >>> first = vault.memory.record("mia", "Off to the lake.", conversation="c", source_id="chat 1")
+        >>> vault.album.list_ids_from("mia", "chat ") == [first]
+        True
+        """
+        user_id = self._users.find(user)
+        if user_id is None:
+            return []
+        sql = "SELECT id FROM messages WHERE user_id = ? AND substr(source_id, 1, ?) = ? ORDER BY row_id"
+        return [row["id"].hex() for row in self._connection.fetch_all(sql, (user_id, len(source), source))]
+
+    def whose(self, id: str) -> str | None:
+        """The short name of the user whose message this is, for interfaces that name a memory by its id alone.
+
+        >>> vault.album.whose(said)
+        'mia'
+        """
+        sql = "SELECT u.name FROM messages m JOIN users u ON u.id = m.user_id WHERE m.id = ?"
+        row = self._connection.fetch_one(sql, (parsed_id(id, what="message"),))
+        return None if row is None else str(row["name"])
+
     def tags(self, user: str) -> list[NameCount]:
         """Every tag in use, on messages and facts, by name.
 

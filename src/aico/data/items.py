@@ -79,18 +79,11 @@ class ItemRepository:
         )
         return None if row is None else _item(row)
 
-    def whose(self, memory: str) -> str | None:
-        """The short name of the person with whose message or fact an item goes."""
-        sql = "SELECT u.name FROM items i JOIN users u ON u.id = i.user_id WHERE i.memory_id = ?"
-        row = self._connection.fetch_one(sql, (parsed_id(memory, what="memory"),))
-        return None if row is None else str(row["name"])
-
-    def of_memories(self, user_id: bytes, memories: Iterable[str]) -> dict[str, Item]:
-        """The items that go with messages and facts, by the id of these."""
+    def of_memories(self, user_id: bytes, memories: Iterable[str], prefix: Sequence[str]) -> dict[str, Item]:
+        """The items under a prefix that go with messages and facts, by the id of these."""
         wanted = (parsed_id(memory, what="memory") for memory in memories)
-        rows = rows_by_id(
-            self._connection, "SELECT * FROM items WHERE memory_id IN ({ids}) AND user_id = ?", wanted, user_id
-        )
+        sql = f"SELECT * FROM items WHERE memory_id IN ({{ids}}) AND +user_id = ? AND {_UNDER}"
+        rows = rows_by_id(self._connection, sql, wanted, user_id, *_bounds(prefix))
         return {row["memory_id"].hex(): _item(row) for row in rows}
 
     def list(

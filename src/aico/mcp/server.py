@@ -15,6 +15,7 @@ import msgspec
 from aico import __version__
 from aico.aio import Bridge
 from aico.errors import AicoError, MissingExtra, UnlockError
+from aico.mcp.lines import Answered
 from aico.mcp.requests import schema_of
 from aico.mcp.tools import Document, Memory, Scope, Tool, offered
 from aico.vault import Vault
@@ -75,7 +76,7 @@ async def _serve(door: Door, scope: Scope) -> None:
     server = made_server(door, scope)
     try:
         async with stdio_server() as (reading, writing):
-            await server.run(reading, writing, server.create_initialization_options())
+            await server.run(Answered(reading, writing), writing, server.create_initialization_options())
     finally:
         await door.close()
 

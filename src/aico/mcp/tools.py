@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from aico.ai.memory.context import ContextItem
 from aico.ai.memory.hits import Hit
 from aico.ai.memory.receipts import Receipt
@@ -20,18 +22,26 @@ from aico.vault import Vault
 Document = dict[str, Any]  # what a client reads: any JSON
 ITEMS_SHOWN = 20
 FACTS_SHOWN = 50
+FORGOTTEN_SHOWN = 50
+"""What one part of a preview of forgetting shows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
     """Whose memory a client sees, and how much of it.
 
-    `conversation` holds the client to that one: it records there, and sees and forgets nothing else.
+    `conversation` holds the client to that one: it records there, and sees and forgets nothing else. Raises InvalidInput
+    for an empty or blank name of either, which must never mean all.
     """
 
     user: str = field(repr=False)
     conversation: str | None = field(default=None, repr=False)
     read_only: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value in (("user", self.user), ("conversation", self.conversation)):
+            if value is not None and not value.strip():
+                raise InvalidInput(f"a {name} is named, not empty or blank; nothing was served", field=name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,29 +121,38 @@ class Memory:
         return {"text": found.as_text(), "tokens": found.tokens, "items": [_item(item) for item in found.items]}
 
     def forget(self, asked: Forget) -> Document:
-        """Show what would go, and forget it when the same call comes back with the preview's code."""
+        """Show what would go, and forget it when the same call comes back with the preview's code.
+
+        Of many, the code of one part shows the next; the last part's code forgets.
+        """
         selectors: dict[str, Any] = {
             "id": asked.id,
             "about": asked.about,
             "conversation": self._within(asked.conversation) if asked.id is None else None,
             "since": _moment(asked.since),
             "until": _moment(asked.until),
+            "traces_within": self._scope.conversation,
         }
         if asked.id is not None:
             selectors["conversation"] = asked.conversation  # contradicts an id: refused by name
         wished = self._vault.memory.forget(self._scope.user, preview=True, **selectors)
         self._check_within(wished)
-        code = self._code(wished)
-        if asked.confirm is None:
-            return {"preview": True, "confirm": code, **_counts(wished), "items": _shown(wished)}
-        if not hmac.compare_digest(asked.confirm.encode(), code.encode()):
+        entries = _shown(wished)
+        parts = [entries[start : start + FORGOTTEN_SHOWN] for start in range(0, len(entries), FORGOTTEN_SHOWN)] or [[]]
+        codes = self._codes(selectors, entries, len(parts))
+        seen = 0 if asked.confirm is None else _place(codes, asked.confirm)
+        if seen is None:
             raise InvalidInput(
                 "the code is not that of a preview of exactly this; nothing was forgotten",
                 hint="call forget without confirm, show the person what would go, then use its code",
                 field="confirm",
             )
-        receipt = self._vault.memory.forget(self._scope.user, **selectors)
-        return {"preview": False, "receipt": receipt.id, **_counts(receipt), "verified": receipt.verify()}
+        if seen < len(parts):
+            left = sum(map(len, parts[seen + 1 :]))
+            part = {"items": parts[seen], "left": left}
+            return {"preview": True, "confirm": codes[seen], **_counts(wished), **part}
+        receipt = self._vault.memory.forget(self._scope.user, agreed=wished, **selectors)
+        return {"preview": False, "receipt": receipt.id, **_counts(wished), "verified": receipt.verify()}
 
     def profile(self) -> Document:
         """Who the person is: names, wishes for the companion, what is held true."""
@@ -179,10 +198,13 @@ class Memory:
         if not all(item.conversation == own if isinstance(item, Moment) else item.id in drawn for item in wished.items):
             raise NotFound("no memory that this client sees is meant; nothing was forgotten")
 
-    def _code(self, wished: Receipt) -> str:
-        """Stands for exactly these memories, as long as this server runs: none of them may be added unseen."""
-        ids = "".join(sorted((*wished.messages, *wished.facts)))
-        return hmac.digest(self._confirming, ids.encode(), "sha256")[:6].hex()
+    def _codes(self, selectors: Document, entries: list[Document], parts: int) -> list[str]:
+        """For each part of a preview the code that says it was seen, and all before it; good as long as this server runs.
+
+        Each stands for this wish and exactly these entries: none of them may be added or changed unseen.
+        """
+        all_of_it = hmac.digest(self._confirming, msgspec.json.encode([selectors, entries]), "sha256")
+        return [hmac.digest(all_of_it, b"%d" % part, "sha256")[:6].hex() for part in range(parts)]
 
 
 TOOLS = (
@@ -220,7 +242,7 @@ TOOLS = (
     Tool(
         "forget",
         "Forget memories for good. The first call only shows what would go and gives a code; show it to the user, and "
-        "if they agree call again with the same arguments and confirm=code.",
+        "if they agree call again with the same arguments and confirm=code. While any are left that shows the next ones.",
         Forget,
         Memory.forget,
         writes=True,
@@ -236,6 +258,12 @@ def offered(scope: Scope) -> dict[str, Tool]:
         for tool in TOOLS
         if not (tool.writes and scope.read_only) and not (tool.of_whole_memory and scope.conversation is not None)
     }
+
+
+def _place(codes: list[str], given: str) -> int | None:
+    """The how manieth of the codes it is, from 1 on; None if it is none of them."""
+    wanted = given.encode(errors="replace")
+    return next((n for n, code in enumerate(codes, 1) if hmac.compare_digest(code.encode(), wanted)), None)
 
 
 def _moment(text: str | None) -> datetime | None:
@@ -275,8 +303,16 @@ def _item(item: ContextItem) -> Document:
 
 
 def _counts(receipt: Receipt) -> Document:
-    return {"messages": len(receipt.messages), "facts": len(receipt.facts)}
+    return {"messages": len(receipt.messages), "facts": len(receipt.facts), "traces": len(receipt.traces)}
 
 
 def _shown(wished: Receipt) -> list[Document]:
-    return [_message(item) if isinstance(item, Moment) else _fact(item) for item in wished.items[:ITEMS_SHOWN]]
+    """All that would go, each time in the same order."""
+    messages = sorted((one for one in wished.items if isinstance(one, Moment)), key=lambda one: (one.at, one.id))
+    facts = sorted((one for one in wished.items if isinstance(one, Fact)), key=lambda one: (one.recorded_at, one.id))
+    traces = sorted(wished.traces, key=lambda one: (one.table, one.key, one.text))
+    return [
+        *map(_message, messages),
+        *map(_fact, facts),
+        *({"kind": "trace", "table": trace.table, "row": trace.key, "text": trace.text} for trace in traces),
+    ]

@@ -13,7 +13,7 @@ import aico
 from aico import Message
 from aico.ai.memory.traces import Bounds, TraceSearch
 from aico.data.libsql import EncryptedLibSQLConnection
-from aico.errors import ForgottenInPart, InvalidInput, NotFound, StorageError
+from aico.errors import ForgottenInPart, InvalidInput, NotAsShown, NotFound, StorageError
 from aico.testing import PASSPHRASE, FixedClock, cheap_settings, temporary_vault
 
 NOON = datetime(2026, 5, 8, 12, 0, tzinfo=UTC)
@@ -475,3 +475,33 @@ def test_a_wish_again_in_another_process_lets_the_views_go_of_what_the_first_cou
         monkeypatch.setattr(type(view), "erase", lambda _, user_id, ids: given.extend(ids))
         vault.memory.forget("nell", about="crown")
     assert [id_.hex() for id_ in given] == list(receipt.messages)
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        lambda v, _: v.memory.record("nell", "Lisbon again", conversation="d"),
+        lambda v, _: v.preferences.set("nell", "companion.city", "Lisbon"),
+        lambda v, said: v.conversations.edit("nell", said, "I moved to Lisbon, they say"),
+        lambda v, said: v.memory.forget("nell", id=said),
+    ],
+)
+def test_what_was_agreed_to_goes_or_nothing_does(vault, meanwhile):
+    said = vault.memory.record("nell", "I moved to Lisbon", conversation="c")
+    shown = vault.memory.forget("nell", about="Lisbon", preview=True)
+    meanwhile(vault, said)
+    before = vault.memory.forget("nell", about="Lisbon", preview=True)
+    with pytest.raises(NotAsShown, match="nothing was forgotten"):
+        vault.memory.forget("nell", about="Lisbon", agreed=shown)
+    assert vault.memory.forget("nell", about="Lisbon", preview=True).items == before.items
+    assert vault.memory.forget("nell", about="Lisbon", agreed=before).messages == before.messages
+
+
+def test_traces_outside_of_a_conversation_may_be_left_alone(vault):
+    vault.memory.record("nell", "I moved to Lisbon", conversation="c")
+    for name in ("c", "d"):
+        note = vault.memory.record("nell", "Bread", conversation=name)
+        vault.album.note("nell", note, "Lisbon!")
+    vault.preferences.set("nell", "companion.city", "Lisbon")
+    found = vault.memory.forget("nell", about="Lisbon", traces_within="c")
+    assert (len(found.messages), found.removed["memory_marks"], "preferences" in found.removed) == (1, 1, False)

@@ -1,7 +1,7 @@
 """Forgetting: which rows a wish means, their removal from the truth and from every view."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -9,7 +9,7 @@ from aico.ai.memory.hits import Hit
 from aico.ai.memory.index import Filter
 from aico.ai.memory.receipts import OF_FACTS, OF_MESSAGES, WORDING, Receipt, Receipts
 from aico.ai.memory.semantic import SemanticMemoryStore
-from aico.ai.memory.traces import Bounds, TraceSearch, remove_traces
+from aico.ai.memory.traces import Bounds, Trace, TraceSearch, remove_traces
 from aico.ai.memory.view import View
 from aico.clock import IdSource, from_us
 from aico.data.audit_log import Action, AuditLog
@@ -17,7 +17,7 @@ from aico.data.conversations import ConversationRepository, Moment
 from aico.data.facts import Fact, FactRepository
 from aico.data.libsql import LibSQLConnection
 from aico.data.row_ids import is_id, parsed_id, rows_by_id
-from aico.errors import AicoError, ForgottenInPart, InvalidInput, NotFound, StorageError
+from aico.errors import AicoError, ForgottenInPart, InvalidInput, NotAsShown, NotFound, StorageError
 
 NEAR_LIMIT = 5
 
@@ -49,6 +49,8 @@ class Wish:
     everything: bool = False
     keep_facts: bool = False
     """Facts that would go only because they were drawn from forgotten messages stay, without their source."""
+    traces_within: bytes | None = None
+    """Traces outside of this conversation stay."""
 
     def check(self) -> None:
         """Raise InvalidInput for no selector, or for selectors that contradict each other."""
@@ -96,12 +98,12 @@ class Eraser:
         self._conversations, self._facts, self._semantic = conversations, facts, semantic
         self._receipts = receipts
 
-    def forget(self, user_id: bytes, wish: Wish) -> Receipt:
+    def forget(self, user_id: bytes, wish: Wish, *, agreed: Receipt | None = None) -> Receipt:
         """Remove what the wish means, in one transaction, from the truth; then from every view.
 
         A wish that finds nothing, as when it is repeated, lets the views go again of all that was ever forgotten. Raises
-        InvalidInput, or NotFound for an id that is not the user's, and nothing is removed then; ForgottenInPart where
-        the truth let go of it and a view could not.
+        NotAsShown where it means anything else than `agreed`, a preview, shows, InvalidInput, or NotFound for an id that is
+        not the user's, and nothing is removed then; ForgottenInPart where the truth let go of it and a view could not.
         """
         wish.check()
         if self._connection.in_transaction:  # what it holds uncommitted could not be found
@@ -113,6 +115,12 @@ class Eraser:
         with self._connection.transaction():  # nobody records between the choice and the removal
             chosen = self._select(user_id, wish)
             traces = search.look_again() if chosen == before else self._search(user_id, wish, chosen).look()
+            if agreed is not None and _shown(self._items(user_id, chosen), traces) != _shown(
+                agreed.items, agreed.traces
+            ):
+                raise NotAsShown(
+                    "this is no longer exactly what was shown; nothing was forgotten", hint="look at a new preview"
+                )
             self._note_erasures(user_id, chosen, receipt_id, at)
             if wish.everything:
                 self._note_erasures_of_merged(user_id, receipt_id, at)
@@ -130,15 +138,18 @@ class Eraser:
         """What `forget` would remove, with its content, and what is near in meaning but would stay."""
         wish.check()
         chosen = self._select(user_id, wish)
+        receipt = self._receipt(self._ids.new_id(), self._ids.now_us(), chosen, preview=True)
+        traces = tuple(self._search(user_id, wish, chosen).look())
+        items = self._items(user_id, chosen)
+        return replace(receipt, items=items, traces=traces, near=self._near(user_id, wish, chosen))
+
+    def _items(self, user_id: bytes, chosen: _Selection) -> tuple[Moment | Fact, ...]:
         messages = self._conversations.moments(user_id, chosen.messages)
         facts = self._facts.facts(user_id, chosen.facts)
-        items: tuple[Moment | Fact, ...] = (
+        return (
             *(messages[i] for i in chosen.messages if i in messages),
             *(facts[i] for i in chosen.facts if i in facts),
         )
-        receipt = self._receipt(self._ids.new_id(), self._ids.now_us(), chosen, preview=True)
-        traces = tuple(self._search(user_id, wish, chosen).look())
-        return replace(receipt, items=items, traces=traces, near=self._near(user_id, wish, chosen))
 
     def _erase_in_views(self, user_id: bytes, ids: Sequence[bytes]) -> dict[str, Exception]:
         """Have every view let go of these; those that could not, and why."""
@@ -219,6 +230,7 @@ class Eraser:
             forgotten=[*messages, *facts],
             holds_subject=None if about is None else self._semantic.holds_all(user_id, about),
             bounds=Bounds(wish.conversation, wish.since_us, wish.until_us),
+            only_in=wish.traces_within,
         )
 
     def _near(self, user_id: bytes, wish: Wish, chosen: _Selection) -> tuple[Hit, ...]:
@@ -300,6 +312,12 @@ class Eraser:
 
     def _exists(self, table: str, id_: bytes, user_id: bytes) -> bool:
         return bool(self._connection.fetch_one(f"SELECT 1 FROM {table} WHERE id = ? AND user_id = ?", (id_, user_id)))
+
+
+def _shown(items: Iterable[Moment | Fact], traces: Iterable[Trace]) -> set[tuple[str, str, str]]:
+    """What a person has seen of a selection: each row of it, and what it says."""
+    rows = {("", item.id, item.text) for item in items}
+    return rows | {(trace.table, str(trace.key), trace.text) for trace in traces}
 
 
 def _in_part(receipt: Receipt, failed: Mapping[str, Exception]) -> ForgottenInPart:

@@ -214,24 +214,17 @@ class Items:
         user_id = self._users.find(user)
         return 0 if user_id is None else self._connection.write(lambda: self._items.clear(user_id, prefix))
 
-    def of_memories(self, user: str, memories: Iterable[str]) -> dict[str, Item]:
-        """The items that go with messages and facts, by the id of these. Raises NotFound for what can be no id.
+    def of_memories(self, user: str, memories: Iterable[str], *, prefix: Sequence[str] = ()) -> dict[str, Item]:
+        """The items under a prefix that go with messages and facts, by the id of these, one for each.
+
+        Raises NotFound for what can be no id.
 
         >>> vault.items.put("mia", ("app",), "n1", {"mood": "glad"}, memory=said)
         >>> vault.items.of_memories("mia", [said])[said].value
         {'mood': 'glad'}
         """
         user_id = self._users.find(user)
-        return {} if user_id is None else self._items.of_memories(user_id, memories)
-
-    def whose(self, memory: str) -> str | None:
-        """The short name of the user whose memory an item goes with, for interfaces that name a memory by its id alone.
-
-        >>> vault.items.put("mia", ("app",), "n1", {"mood": "glad"}, memory=said)
-        >>> vault.items.whose(said)
-        'mia'
-        """
-        return self._items.whose(memory)
+        return {} if user_id is None else self._items.of_memories(user_id, memories, prefix)
 
     def refresh(self, items: Iterable[Item]) -> None:
         """Let the time to live of some items begin anew.

@@ -378,6 +378,8 @@ class MemoryManager:
         everything: bool = False,
         keep_facts: bool = False,
         preview: bool = False,
+        agreed: Receipt | None = None,
+        traces_within: str | None = None,
     ) -> Receipt:
         """Forget for good: one memory, a conversation, all that is about something, a span of time, or everything.
 
@@ -386,6 +388,8 @@ class MemoryManager:
         content goes too (`aico.ai.memory.traces`). Facts drawn only from forgotten messages go with them, unless
         `keep_facts`: they lose their source then; a fact that a forgotten one had superseded stays superseded. Of the user,
         `everything` leaves the short name, under which what was forgotten stays forgotten. With `preview` nothing is removed and the receipt shows what would be.
+        Given such a receipt as `agreed` it removes exactly what that shows, or raises NotAsShown. `traces_within` names the
+        one conversation in which traces are removed; all else that carries the content stays.
         Raises InvalidInput for no selector or contradicting ones, NotFound for a user or id that is not there;
         ForgottenInPart where it is gone from the store and some view could not follow: forget the same again then.
 
@@ -404,11 +408,14 @@ class MemoryManager:
             until_us=None if until is None else to_us(until, field="until"),
             everything=everything,
             keep_facts=keep_facts,
+            traces_within=None
+            if traces_within is None
+            else self._conversations.conversation_id(user_id or b"", traces_within),
         )
         wish.check()
         if user_id is None:
             raise NotFound("there is no user of this name; nothing was forgotten")
-        return self._eraser.preview(user_id, wish) if preview else self._eraser.forget(user_id, wish)
+        return self._eraser.preview(user_id, wish) if preview else self._eraser.forget(user_id, wish, agreed=agreed)
 
     def set_state(self, user: str, session: str, state: Mapping[str, object], *, ttl_s: float | None = None) -> None:
         """Keep what a session needs to go on, such as a draft or a mood, where every process of this vault finds it.

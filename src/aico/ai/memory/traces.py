@@ -163,7 +163,8 @@ class _Moment:
 class TraceSearch:
     """Looks for the traces of these texts and, where there is a subject, of what holds it.
 
-    In two steps, so that nobody waits to write while a long log is read.
+    With `only_in` none that lies outside of this conversation. In two steps, so that nobody waits to write while a long
+    log is read.
     """
 
     def __init__(
@@ -174,9 +175,11 @@ class TraceSearch:
         forgotten: Sequence[str],
         holds_subject: Callable[[str], bool] | None,
         bounds: Bounds,
+        only_in: bytes | None = None,
     ) -> None:
         self._connection, self._user_id = connection, user_id
         self._quotes, self._holds_subject, self._bounds = _quoting(forgotten), holds_subject, bounds
+        self._only_in = only_in
         self._began = _Moment.now(connection)
         self._found: dict[tuple[_Place, int], Trace] = {}
 
@@ -200,9 +203,10 @@ class TraceSearch:
     def _look_in(self, place: _Place, condition: str, values: Mapping[str, Value]) -> None:
         for row in _rows(self._connection, place, condition, {**values, "user": self._user_id}):
             said = _plain(row)
+            lies_in = self._only_in is None or row["conversation"] == self._only_in
             about = self._holds_subject is not None and self._bounds.hold(row) and self._holds_subject(said)
             self._found.pop((place, row["key"]), None)
-            if about or self._quotes(said):
+            if lies_in and (about or self._quotes(said)):
                 self._found[place, row["key"]] = Trace(place.table, said, row["key"], place.let_go)
 
 
