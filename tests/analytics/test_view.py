@@ -68,6 +68,50 @@ def test_after_any_history_the_columns_hold_what_the_truth_holds(steps):
         assert columns(vault) == truth(vault)
 
 
+CHANGED = {  # by table: a column of the columns, and the same in the truth
+    "messages": ("speaker", "speaker"),
+    "conversations": ("title", "title"),
+    "facts": ("category", "category"),
+    "marks": ("tone", "tone"),
+    "feedback": ("category", "category"),
+}
+
+
+def test_every_captured_table_follows_an_update_and_a_delete_after_it_was_loaded(vault):
+    tables = {name: table for name, table in view_module.TABLES.items() if table.captured}
+    assert CHANGED.keys() == tables.keys()
+    for number in range(2):
+        vault.memory.record("mia", f"text {number}", conversation=f"c{number}", speaker="Mia")
+        fact = vault.memory.remember("mia", f"fact {number}", category="personal")
+        vault.album.favourite("mia", fact)
+        vault.feedback.record("mia", "rating", "quality", value=number)
+    for name, (shown, column) in CHANGED.items():
+        source = tables[name].source
+
+        def held(shown=shown, name=name):
+            return sorted(str(row[0]) for row in vault.analytics.sql("mia", f"SELECT {shown} FROM {name}").rows)
+
+        assert len(held()) == 2, name
+        [(one,), (other,)] = vault.connection.fetch_all(f"SELECT id FROM {source}")
+        tone = "happy" if name == "marks" else "changed"
+        vault.connection.execute(f"UPDATE {source} SET {column} = ? WHERE id = ?", (tone, one))
+        assert (len(held()), held().count(tone)) == (2, 1), name
+    for name, (_, _) in reversed(CHANGED.items()):
+        [(one,), (other,)] = vault.connection.fetch_all(f"SELECT id FROM {tables[name].source}")
+        vault.connection.execute(f"DELETE FROM {tables[name].source} WHERE id = ?", (other,))
+        count = vault.connection.fetch_one(f"SELECT count(*) FROM {tables[name].source}")[0]
+        assert vault.analytics.sql("mia", f"SELECT count(*) FROM {name}").rows == [(count,)], name
+
+
+def test_a_conversation_that_is_recorded_and_forgotten_after_loading_comes_and_goes(vault):
+    vault.memory.record("mia", "one", conversation="c1")
+    assert vault.analytics.sql("mia", "SELECT name FROM conversations").rows == [("c1",)]
+    vault.memory.record("mia", "two", conversation="c2")
+    assert vault.analytics.sql("mia", "SELECT name FROM conversations ORDER BY 1").rows == [("c1",), ("c2",)]
+    assert vault.memory.forget("mia", conversation="c2").verify()
+    assert vault.analytics.sql("mia", "SELECT name FROM conversations").rows == [("c1",)]
+
+
 def test_what_another_process_wrote_is_in_the_next_answer(vault):
     vault.memory.record("mia", "one", conversation="c1")
     assert vault.analytics.sql("mia", "SELECT count(*) FROM messages").rows == [(1,)]

@@ -54,6 +54,13 @@ def test_an_update_takes_the_place_of_rows_with_the_same_id(store):
     assert not store.holds_any("words", [IDS[0]])
 
 
+def test_rows_that_do_not_fit_are_a_storage_error_that_names_none_of_them(store):
+    with pytest.raises(StorageError) as refused:
+        store.update("words", [b"fig"], [])
+    assert "fig" not in f"{refused.value!r} {refused.value.hint} {refused.value.__cause__!r}"
+    assert store.ask("SELECT count(*) FROM words").rows == [(3,)]
+
+
 def test_a_stream_brings_the_same_rows_back(store):
     before = store.ask("FROM words ORDER BY count").rows
     stream = store.as_stream("words")

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aico.data.duckdb.columns import ColumnTable, Kind
+from aico.data.duckdb.columns import ColumnTable, Kind, handles
 from aico.errors import Busy, InvalidInput, MissingExtra, StorageError
 
 if TYPE_CHECKING:
@@ -53,14 +53,15 @@ class ColumnStore:
             self._insert(engine, name, batches)
 
     def update(self, name: str, gone: Sequence[bytes], batches: "Iterable[pa.RecordBatch]") -> None:
-        """Let go of the rows with these ids, and take new ones. Ids that are not there are ignored."""
+        """Let go of the rows with these ids of the truth, 16 bytes each, and take new ones. Ids that are not there are
+        ignored, and so are all where the table's first column is a number."""
         import pyarrow as pa
 
         with self._changing() as engine:
-            if gone:
-                key = self._tables[name].columns[0]
-                kind = pa.binary(16) if key.kind is Kind.ID else pa.int64()
-                engine.register(_GONE, pa.table({"key": pa.array(gone, kind)}))
+            key = self._tables[name].columns[0]
+            if gone and key.kind in (Kind.ID, Kind.HANDLE):
+                ids = pa.array(gone, pa.binary(16)) if key.kind is Kind.ID else pa.array(handles(b"".join(gone)))
+                engine.register(_GONE, pa.table({"key": ids}))
                 engine.execute(f"DELETE FROM {name} WHERE {key.name} IN (SELECT key::{key.kind.value} FROM {_GONE})")
                 engine.unregister(_GONE)
             self._insert(engine, name, batches)
@@ -152,15 +153,23 @@ class ColumnStore:
 
     @contextmanager
     def _changing(self) -> "Iterator[duckdb.DuckDBPyConnection]":
-        """One transaction: whoever asks meanwhile sees all of it or nothing."""
+        """One transaction: whoever asks meanwhile sees all of it or nothing. Raises StorageError, then nothing changed."""
+        import duckdb
+        import pyarrow as pa
+
         with self._writing:
             engine = self._engine
             engine.execute("BEGIN TRANSACTION")
             try:
                 yield engine
                 engine.execute("COMMIT")
-            except BaseException:
+            except BaseException as exc:
                 engine.execute("ROLLBACK")
+                if isinstance(exc, pa.ArrowException | duckdb.Error):  # their words may hold a value
+                    raise StorageError(
+                        f"the columns could not be brought up to date ({type(exc).__name__}); what is recorded is untouched",
+                        hint="raise analytics_memory_mib if much is kept; `aico views rebuild` loads them anew",
+                    ) from None
                 raise
 
     def _insert(self, engine: "duckdb.DuckDBPyConnection", name: str, batches: "Iterable[pa.RecordBatch]") -> None:
