@@ -15,6 +15,7 @@ from aico.testing import PASSPHRASE, FixedClock, cheap_settings, temporary_vault
 from tests.analytics.conftest import DAY, HOUR, NOON
 
 pytest.importorskip("duckdb", reason="analytics needs the extra aico[analytics]")
+pa = pytest.importorskip("pyarrow", reason="analytics needs the extra aico[analytics]")
 
 ALL = "SELECT id, conversation, role, speaker, said_at, characters, asks FROM messages ORDER BY id"
 TRUTH = """SELECT id, conversation_id, role, speaker, at, length(text), substr(rtrim(text), -1) = '?' AS asks
@@ -247,6 +248,70 @@ def test_a_process_that_lags_puts_nothing_forgotten_back_on_the_disk(kept):
         other.close()  # what it holds is older than the forgetting
         assert snapshots(vault) == hers
         assert len(hers) == 1
+
+
+@pytest.fixture
+def telling(kept, monkeypatch):
+    """Opens a vault whose title and category tell what will be forgotten, while their rows stay."""
+    monkeypatch.setattr(view_module, "SNAPSHOT_EVERY", 0)
+    with kept() as vault:
+        vault.conversations.set_title("mia", "c1", "Clinic in Lisbon")
+        vault.memory.remember("mia", "Mia went somewhere", category="clinic")
+    return kept
+
+
+def load_all(vault):
+    for name, table in view_module.TABLES.items():
+        if table.captured:
+            vault.analytics.sql("mia", f"SELECT count(*) FROM {name}")
+
+
+def words_on_the_disk(vault):
+    """Every text in the snapshots, as whoever holds the keys reads it."""
+    view, found = vault.analytics._view, set()
+    for user in ("mia", "nell"):
+        _, tables = view._snapshots.read(view.user_id(user)) or (None, {})
+        for stream in tables.values():
+            rows = pa.ipc.open_stream(stream).read_all()
+            found |= {value for row in rows.to_pylist() for value in row.values() if isinstance(value, str)}
+    return found
+
+
+def test_a_forgotten_title_and_category_are_not_written_again(telling):
+    with telling() as vault:
+        load_all(vault)
+        assert {"Clinic in Lisbon", "clinic"} <= words_on_the_disk(vault)
+        vault.memory.forget("mia", about="clinic")
+        assert not {"Clinic in Lisbon", "clinic"} & words_on_the_disk(vault)
+    with telling() as vault:
+        assert not {"Clinic in Lisbon", "clinic"} & words_on_the_disk(vault)
+        load_all(vault)
+        assert not {"Clinic in Lisbon", "clinic"} & words_on_the_disk(vault)
+        assert "c1" in words_on_the_disk(vault)
+
+
+def test_a_process_that_lags_puts_no_forgotten_title_back_on_the_disk(telling):
+    with telling() as vault:
+        other = telling()
+        for name in ("conversations", "facts"):
+            other.analytics.sql("mia", f"SELECT count(*) FROM {name}")
+        vault.memory.forget("mia", about="clinic")
+        other.memory.record("mia", "newer", conversation="c1")
+        other.analytics.sql("mia", "SELECT count(*) FROM feedback")  # loads anew, and would keep all that is loaded
+        assert not {"Clinic in Lisbon", "clinic"} & words_on_the_disk(vault)
+        other.close()
+        assert not {"Clinic in Lisbon", "clinic"} & words_on_the_disk(vault)
+
+
+def test_a_snapshot_is_not_written_where_the_feed_no_longer_tells_what_was_taken_away(kept):
+    with kept() as vault:
+        feed = vault.analytics._view._feed
+        newest = feed.newest()
+        assert feed.only_adds("messages", after=newest)
+        assert not feed.only_adds("messages", after=newest + 1), "the truth was put back"
+        feed.prune(keep=1)
+        assert feed.only_adds("messages", after=newest - 1)
+        assert not feed.only_adds("messages", after=newest - 2)
 
 
 def test_deleting_the_folder_costs_time_alone(kept):
