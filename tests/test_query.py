@@ -1,5 +1,6 @@
 """One way to ask: the engine that fits is chosen, the answer is the truth's, and nobody's SQL reads past its person."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from aico.data.libsql import personal_sql
 from aico.data.personal_tables import _instant
 from aico.errors import AicoError, Busy, InvalidInput, NotFound
 from aico.query import means_the_same
-from aico.testing import FixedClock, HashEmbedder, temporary_vault
+from aico.testing import PASSPHRASE, FixedClock, HashEmbedder, cheap_settings, temporary_vault
 
 NOON = datetime(2026, 5, 8, 12, 0, tzinfo=UTC)
 SECRET = "otto keeps the key under the third flowerpot"
@@ -164,6 +165,31 @@ def test_sql_that_reaches_past_the_person_is_refused_and_changes_nothing(vault, 
     assert vault.connection.fetch_all("SELECT count(*), max(number) FROM change_feed") == before
     assert vault.query("mia", sql="SELECT count(*) FROM messages").rows == [(3,)]
     assert vault.connection.fetch_all("SELECT count(*) FROM sqlite_temp_schema")[0][0] == 0
+
+
+QUOTING = (
+    "SELECT json_extract('{}', text) FROM messages",
+    "SELECT role, json_extract('{}', text) FROM messages ORDER BY 1",
+    "SELECT json_extract('{}', CASE WHEN role = 'user' THEN '$' ELSE text END) FROM messages ORDER BY role DESC",
+    "SELECT * FROM messages, json_each('{}', text)",
+    "SELECT json_set('{}', text, 1) FROM facts",
+    "SELECT count(*) FROM messages WHERE text -> ('$.' || text || '[') IS NOT NULL",
+)
+
+
+@pytest.mark.parametrize("sql", QUOTING)
+@pytest.mark.parametrize("engine", ["sqlite", "libsql"])
+def test_an_error_while_a_statement_runs_says_nothing_of_its_rows(engine, sql, tmp_path):
+    if engine == "libsql":
+        pytest.importorskip("libsql", reason="the engine libsql needs the extra aico[libsql]")
+    settings = replace(cheap_settings(), engine=engine)
+    with aico.open(tmp_path / "vault", passphrase=PASSPHRASE, settings=settings) as vault:
+        for role in ("user", "assistant"):
+            vault.memory.record("otto", SECRET, conversation="c1", role=role)
+        vault.memory.remember("otto", SECRET)
+        with pytest.raises(InvalidInput) as refused:
+            vault.query("otto", sql=sql)
+    assert "flowerpot" not in f"{refused.value} {refused.value.hint} {refused.value.__cause__}"
 
 
 PIECES = st.sampled_from(

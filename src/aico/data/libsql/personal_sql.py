@@ -19,6 +19,7 @@ from typing import Any
 import apsw
 
 from aico.data.libsql.connection import LibSQLConnection
+from aico.data.libsql.engine_words import repeated
 from aico.data.libsql.guard import FUNCTIONS_REFUSED, SELECTING, TABLE_FUNCTIONS, Guard, guarded
 from aico.data.libsql.statements import Value, first_word, is_blank
 from aico.errors import Busy, InvalidInput
@@ -90,6 +91,8 @@ class PersonalSql:
                     f"the statement took longer than {seconds_max:g} s and was stopped; nothing was changed",
                     hint="ask for less, or give it more time",
                 ) from None
+            except apsw.SQLError as exc:  # it runs: what it says may quote a row
+                raise _refused(repeated(str(exc))) from None
             finally:
                 reader.limit(apsw.SQLITE_LIMIT_LENGTH, largest)
                 reader.set_progress_handler(None)
@@ -200,4 +203,9 @@ def _checked(
                 hint="it may read the views of this person, and nothing else",
                 field="sql",
             ) from None
-        raise InvalidInput(f"this is not SQL that can be answered: {exc}; nothing was run", field="sql") from None
+        words = repeated(str(exc)) if columns else str(exc)  # its columns are known once it is compiled, and runs
+        raise _refused(words) from None
+
+
+def _refused(words: str) -> InvalidInput:
+    return InvalidInput(f"this is not SQL that can be answered: {words}; nothing was changed", field="sql")
