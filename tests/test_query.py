@@ -225,6 +225,99 @@ def test_a_statement_that_would_never_end_is_stopped_and_the_connection_goes_on(
     assert vault.query("mia", sql="SELECT count(*) FROM messages").rows == [(3,)]
 
 
+N = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000)"
+LONG = "hex(zeroblob(520000))"  # nearly a mebibyte, the longest that a value may be
+SLOW = (
+    f"{N} SELECT sum(length(hex(randomblob(500000)))) FROM n",
+    f"{N} SELECT sum({LONG} || i LIKE '%{'0' * 190}1') FROM n",
+    f"{N} SELECT sum({LONG} || i GLOB '*{'0' * 190}1') FROM n",
+    f"{N} SELECT sum(length(replace({LONG} || i, '{'0' * 500}1', ''))) FROM n",
+    f"{N} SELECT sum(instr({LONG} || i, '{'0' * 900}1')) FROM n",
+    f"{N} SELECT sum(length(trim(hex(zeroblob(5000)) || i, '{'1' * 9000}0'))) FROM n",
+    f"{N} SELECT count(json_valid('[' || replace({LONG}, '00', '1,') || i || ']')) FROM n",
+    f"{N} SELECT i || {LONG} AS t FROM n ORDER BY t",
+)
+
+
+@pytest.mark.parametrize("sql", SLOW)
+def test_functions_at_work_on_long_values_are_stopped_too(vault, sql):
+    with pytest.raises(Busy, match="stopped"):  # to the end it would take hours
+        vault.query("mia", sql=sql, seconds_max=0.3)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT instr(zeroblob(1600000), zeroblob(800000) || x'01')",
+        "SELECT instr(zeroblob(500000), zeroblob(250000) || x'01')",
+        "SELECT replace(hex(zeroblob(200000)), hex(zeroblob(100000)) || '1', '')",
+        "SELECT trim(hex(zeroblob(200000)), hex(zeroblob(100000)))",
+        "SELECT rtrim(hex(zeroblob(200000)), '1' || hex(zeroblob(100000)))",
+        "SELECT unhex(hex(zeroblob(200000)), '1' || hex(zeroblob(100000)))",
+        f"SELECT text LIKE '{'%a' * 20_000}' FROM messages",
+        "SELECT json_patch('{}', '{}')",
+        "SELECT min(" + ", ".join("1" for _ in range(200)) + ")",
+    ],
+)
+def test_a_call_that_nothing_could_stop_is_refused(vault, sql):
+    with pytest.raises(InvalidInput):
+        vault.query("mia", sql=sql, seconds_max=60)
+    assert vault.query("mia", sql="SELECT count(*) FROM messages WHERE instr(text, 'tram')").rows == [(1,)]
+
+
+def test_the_bounded_functions_give_what_sqlite_gives(vault):
+    values = [
+        "'tram'",
+        "''",
+        "NULL",
+        "x'c3a4'",
+        "'äöüz'",
+        "12345",
+        "1.5",
+        "-0.0",
+        "1e300",
+        "'3'",
+        "'a1b1'",
+        "' '",
+        "x''",
+    ]
+    calls = [
+        f"{name}({a}, {b})" for name in ("instr", "trim", "ltrim", "rtrim", "unhex") for a in values for b in values
+    ]
+    calls += [f"replace({a}, {b}, '-')" for a in values for b in values]
+    for call in calls:
+        asked = f"SELECT {call} AS x, typeof({call}) AS y"
+        assert vault.query("mia", sql=asked).rows == [tuple(vault.connection.fetch_all(asked)[0])], call
+
+
+def test_a_person_with_long_texts_is_answered_and_one_without_makes_none(vault):
+    long = "x" * 3_000_000
+    with temporary_vault() as other:
+        other.memory.record("mia", f"{long} tram", conversation="c1")
+        other.memory.record("mia", "short", conversation="c1")
+        rows = other.query("mia", sql="SELECT length(text), instr(text, 'tram') FROM messages ORDER BY text").rows
+        assert rows == [(5, 0), (3_000_005, 3_000_002)]
+        assert other.query("mia", sql="SELECT count(*) FROM messages WHERE text = ?", parameters=[long]).rows == [(0,)]
+        with pytest.raises(InvalidInput, match="grew"):
+            other.query("mia", sql="SELECT a.text || b.text || a.text FROM messages a, messages b")
+    with pytest.raises(InvalidInput, match="grew"):
+        vault.query("mia", sql="SELECT length(hex(zeroblob(600000)))")
+
+
+def test_what_was_done_to_a_connection_does_not_stay_on_it(vault):
+    vault.query("mia", sql="SELECT replace(text, 'tram', 'bus'), trim(text, '.') FROM messages")
+    [(size,)] = vault.connection.fetch_all(
+        "SELECT length(replace(hex(zeroblob(50000)), hex(zeroblob(20000)) || '1', ''))"
+    )
+    assert size == 100_000
+
+
+def test_an_answer_that_came_too_late_is_busy(vault, monkeypatch):
+    monkeypatch.setattr(personal_sql, "STEPS_BETWEEN_LOOKS", 1_000_000_000)
+    with pytest.raises(Busy):
+        vault.query("mia", sql=f"{N} SELECT sum(i) FROM n", seconds_max=0.01)
+
+
 def test_an_answer_is_cut_at_its_rows_and_bounded_in_bytes(vault, monkeypatch):
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
     monkeypatch.setattr(routing, "ROWS_MAX", 7)

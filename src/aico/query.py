@@ -25,7 +25,7 @@ from aico.data.conversations import ConversationRepository, Moment
 from aico.data.facts import Fact, FactRepository
 from aico.data.libsql import LibSQLConnection, Value
 from aico.data.libsql.personal_sql import Examined, PersonalSql
-from aico.data.personal_tables import COLUMNS, FACTS_WHERE, MESSAGES_WHERE, SOURCES, VIEWS
+from aico.data.personal_tables import COLUMNS, FACTS_WHERE, LONGEST, MESSAGES_WHERE, SOURCES, VIEWS
 from aico.data.row_ids import parsed_id
 from aico.data.user import UserService
 from aico.errors import AicoError, InvalidInput, NotFound
@@ -154,7 +154,7 @@ class Query:
         self._connection, self._users = connection, users
         self._memory, self._embeddings = memory, embeddings
         self._conversations, self._facts, self._feed = conversations, facts, feed
-        self._sql, self._analytical = PersonalSql(connection, VIEWS), analytical
+        self._sql, self._analytical = PersonalSql(connection, VIEWS, longest=LONGEST), analytical
         self._asked = Counter[bytes]()  # aggregations over large tables that no columns were there for
         self._lock = threading.Lock()  # guards the line above
 

@@ -160,6 +160,11 @@ def test_a_question_without_an_end_is_stopped_and_the_next_is_answered(store):
     assert store.ask("SELECT count(*) FROM words").rows == [(3,)]
 
 
+def test_an_answer_that_came_too_late_is_busy(store):
+    with pytest.raises(Busy):
+        store.ask("SELECT length(repeat('a', 200000000))", seconds_max=0.001)
+
+
 def test_too_many_rows_are_refused_and_not_cut(store):
     with pytest.raises(InvalidInput):
         store.ask("SELECT * FROM range(11)", rows_max=10)
