@@ -1,5 +1,6 @@
 """One way to ask: the engine that fits is chosen, the answer is the truth's, and nobody's SQL reads past its person."""
 
+import unicodedata
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -87,6 +88,15 @@ def test_memories_are_chosen_by_their_columns(vault):
     assert not vault.query("mia", limit=4).cut
     with pytest.raises(InvalidInput, match="conversation"):
         vault.query("mia", kinds=("fact",), role="user")
+
+
+def test_a_conversation_is_found_however_its_name_is_spelled():
+    with temporary_vault() as vault:
+        vault.memory.record("mia", "dear diary", conversation="Tagebücher")
+        for form in ("NFC", "NFD"):
+            name = unicodedata.normalize(form, "Tagebücher")
+            for asked in ({"conversation": name}, {"recent": name}, {"request": "diary", "conversation": name}):
+                assert [item["text"] for item in vault.query("mia", **asked).records()] == ["dear diary"], asked
 
 
 def test_every_personal_table_reads_and_shows_what_it_says(vault):

@@ -26,7 +26,7 @@ from aico.data.facts import Fact, FactRepository
 from aico.data.libsql import LibSQLConnection, Value
 from aico.data.libsql.personal_sql import Examined, PersonalSql
 from aico.data.personal_tables import COLUMNS, FACTS_WHERE, LONGEST, MESSAGES_WHERE, SOURCES, VIEWS
-from aico.data.row_ids import parsed_id
+from aico.data.row_ids import parsed_id, same_name
 from aico.data.user import UserService
 from aico.errors import AicoError, InvalidInput, NotFound
 
@@ -265,7 +265,8 @@ class Query:
         if not chosen:
             raise InvalidInput("a fact belongs to no conversation and has no role; nothing was searched", field="kinds")
         sql = f"{' UNION ALL '.join(chosen)} ORDER BY at DESC, id DESC"
-        values = {"conversation": conversation, "role": role, "since": _as_text(since), "until": _as_text(until)}
+        named = None if conversation is None else same_name(conversation)
+        values = {"conversation": named, "role": role, "since": _as_text(since), "until": _as_text(until)}
         used = {name: value for name, value in values.items() if f":{name}" in sql}
         route = _Route("sql", "memories chosen by their columns", self._rows_of(tuple(f"{kind}s" for kind in kinds)))
         return _timed(route, lambda: self._read(user_id, sql, used, rows_max=limit, seconds_max=seconds_max))
