@@ -143,6 +143,18 @@ def test_no_question_reaches_a_row_of_somebody_else(vault):
         vault.analytics.sql("mia", "SELECT * FROM users")
 
 
+def test_no_answer_shows_its_rows_in_a_repr(vault):
+    vault.memory.record("mia", "hello", conversation="the diary", speaker="Mia")
+    vault.memory.recall("mia", "where are my letters?")
+    vault.memory.remember("mia", "Mia likes figs", category="the diary")
+    shown = [
+        vault.analytics.unanswered("mia"),
+        vault.analytics.sql("mia", "SELECT name, speaker FROM conversations, messages"),
+    ]
+    assert "letters" in str(shown[0].answer.rows) and "diary" in str(shown[1].rows)
+    assert not any(word in repr(shown) for word in ("letters", "diary", "Mia"))
+
+
 def test_sensitive_feedback_and_texts_are_in_no_column(vault):
     vault.memory.record("mia", "the parrot", conversation="c1")
     vault.feedback.record("mia", "survey", "parrot", is_sensitive=True)

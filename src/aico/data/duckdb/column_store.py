@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aico.data.duckdb.columns import ColumnTable, Kind, handles
@@ -25,7 +25,7 @@ class Answer:
     """What a question to the columns gave: names of columns and rows."""
 
     columns: tuple[str, ...]
-    rows: list[tuple[Any, ...]]  # any value that DuckDB has
+    rows: list[tuple[Any, ...]] = field(repr=False)  # any value that DuckDB has
 
     def records(self) -> list[dict[str, Any]]:
         """The rows by column name."""
