@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import aico
 from aico.analytics import view as view_module
+from aico.analytics.snapshots import Snapshots
 from aico.data.conversations import Message
 from aico.errors import InvalidInput, NotFound
 from aico.testing import PASSPHRASE, FixedClock, cheap_settings, temporary_vault
@@ -313,6 +314,16 @@ def test_a_process_that_lags_puts_no_forgotten_title_back_on_the_disk(telling):
         assert not {"Clinic in Lisbon", "clinic"} & words_on_the_disk(vault)
         other.close()
         assert not {"Clinic in Lisbon", "clinic"} & words_on_the_disk(vault)
+
+
+def test_forgetting_deletes_what_a_killed_process_left_of_writing_a_snapshot(telling):
+    with telling() as vault:
+        with pytest.MonkeyPatch.context() as killed:
+            killed.setattr(Snapshots, "put", lambda *_: None)  # a kill before the snapshot has its name
+            load_all(vault)
+        assert [file.suffix for file in snapshots(vault)].count(".part") == 1
+        vault.memory.forget("mia", about="clinic")
+        assert [file.suffix for file in snapshots(vault)] == [".columns"], "of nell"
 
 
 def test_a_snapshot_is_not_written_where_the_feed_no_longer_tells_what_was_taken_away(kept):
