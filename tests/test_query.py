@@ -1,5 +1,7 @@
 """One way to ask: the engine that fits is chosen, the answer is the truth's, and nobody's SQL reads past its person."""
 
+import unicodedata
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from aico.data.libsql import personal_sql
 from aico.data.personal_tables import _instant
 from aico.errors import AicoError, Busy, InvalidInput, NotFound
 from aico.query import means_the_same
-from aico.testing import FixedClock, HashEmbedder, temporary_vault
+from aico.testing import PASSPHRASE, FixedClock, HashEmbedder, cheap_settings, temporary_vault
 
 NOON = datetime(2026, 5, 8, 12, 0, tzinfo=UTC)
 SECRET = "otto keeps the key under the third flowerpot"
@@ -86,6 +88,15 @@ def test_memories_are_chosen_by_their_columns(vault):
     assert not vault.query("mia", limit=4).cut
     with pytest.raises(InvalidInput, match="conversation"):
         vault.query("mia", kinds=("fact",), role="user")
+
+
+def test_a_conversation_is_found_however_its_name_is_spelled():
+    with temporary_vault() as vault:
+        vault.memory.record("mia", "dear diary", conversation="Tagebücher")
+        for form in ("NFC", "NFD"):
+            name = unicodedata.normalize(form, "Tagebücher")
+            for asked in ({"conversation": name}, {"recent": name}, {"request": "diary", "conversation": name}):
+                assert [item["text"] for item in vault.query("mia", **asked).records()] == ["dear diary"], asked
 
 
 def test_every_personal_table_reads_and_shows_what_it_says(vault):
@@ -166,6 +177,31 @@ def test_sql_that_reaches_past_the_person_is_refused_and_changes_nothing(vault, 
     assert vault.connection.fetch_all("SELECT count(*) FROM sqlite_temp_schema")[0][0] == 0
 
 
+QUOTING = (
+    "SELECT json_extract('{}', text) FROM messages",
+    "SELECT role, json_extract('{}', text) FROM messages ORDER BY 1",
+    "SELECT json_extract('{}', CASE WHEN role = 'user' THEN '$' ELSE text END) FROM messages ORDER BY role DESC",
+    "SELECT * FROM messages, json_each('{}', text)",
+    "SELECT json_set('{}', text, 1) FROM facts",
+    "SELECT count(*) FROM messages WHERE text -> ('$.' || text || '[') IS NOT NULL",
+)
+
+
+@pytest.mark.parametrize("sql", QUOTING)
+@pytest.mark.parametrize("engine", ["sqlite", "libsql"])
+def test_an_error_while_a_statement_runs_says_nothing_of_its_rows(engine, sql, tmp_path):
+    if engine == "libsql":
+        pytest.importorskip("libsql", reason="the engine libsql needs the extra aico[libsql]")
+    settings = replace(cheap_settings(), engine=engine)
+    with aico.open(tmp_path / "vault", passphrase=PASSPHRASE, settings=settings) as vault:
+        for role in ("user", "assistant"):
+            vault.memory.record("otto", SECRET, conversation="c1", role=role)
+        vault.memory.remember("otto", SECRET)
+        with pytest.raises(InvalidInput) as refused:
+            vault.query("otto", sql=sql)
+    assert "flowerpot" not in f"{refused.value} {refused.value.hint} {refused.value.__cause__}"
+
+
 PIECES = st.sampled_from(
     [
         "SELECT", "*", "text", "count(*)", "FROM", "messages", "main.messages", "main.facts", "facts", "WHERE", "1",
@@ -197,6 +233,99 @@ def test_a_statement_that_would_never_end_is_stopped_and_the_connection_goes_on(
     with pytest.raises(Busy, match="stopped"):
         vault.query("mia", sql=sql, seconds_max=0.2)
     assert vault.query("mia", sql="SELECT count(*) FROM messages").rows == [(3,)]
+
+
+N = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000)"
+LONG = "hex(zeroblob(520000))"  # nearly a mebibyte, the longest that a value may be
+SLOW = (
+    f"{N} SELECT sum(length(hex(randomblob(500000)))) FROM n",
+    f"{N} SELECT sum({LONG} || i LIKE '%{'0' * 190}1') FROM n",
+    f"{N} SELECT sum({LONG} || i GLOB '*{'0' * 190}1') FROM n",
+    f"{N} SELECT sum(length(replace({LONG} || i, '{'0' * 500}1', ''))) FROM n",
+    f"{N} SELECT sum(instr({LONG} || i, '{'0' * 900}1')) FROM n",
+    f"{N} SELECT sum(length(trim(hex(zeroblob(5000)) || i, '{'1' * 9000}0'))) FROM n",
+    f"{N} SELECT count(json_valid('[' || replace({LONG}, '00', '1,') || i || ']')) FROM n",
+    f"{N} SELECT i || {LONG} AS t FROM n ORDER BY t",
+)
+
+
+@pytest.mark.parametrize("sql", SLOW)
+def test_functions_at_work_on_long_values_are_stopped_too(vault, sql):
+    with pytest.raises(Busy, match="stopped"):  # to the end it would take hours
+        vault.query("mia", sql=sql, seconds_max=0.3)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT instr(zeroblob(1600000), zeroblob(800000) || x'01')",
+        "SELECT instr(zeroblob(500000), zeroblob(250000) || x'01')",
+        "SELECT replace(hex(zeroblob(200000)), hex(zeroblob(100000)) || '1', '')",
+        "SELECT trim(hex(zeroblob(200000)), hex(zeroblob(100000)))",
+        "SELECT rtrim(hex(zeroblob(200000)), '1' || hex(zeroblob(100000)))",
+        "SELECT unhex(hex(zeroblob(200000)), '1' || hex(zeroblob(100000)))",
+        f"SELECT text LIKE '{'%a' * 20_000}' FROM messages",
+        "SELECT json_patch('{}', '{}')",
+        "SELECT min(" + ", ".join("1" for _ in range(200)) + ")",
+    ],
+)
+def test_a_call_that_nothing_could_stop_is_refused(vault, sql):
+    with pytest.raises(InvalidInput):
+        vault.query("mia", sql=sql, seconds_max=60)
+    assert vault.query("mia", sql="SELECT count(*) FROM messages WHERE instr(text, 'tram')").rows == [(1,)]
+
+
+def test_the_bounded_functions_give_what_sqlite_gives(vault):
+    values = [
+        "'tram'",
+        "''",
+        "NULL",
+        "x'c3a4'",
+        "'äöüz'",
+        "12345",
+        "1.5",
+        "-0.0",
+        "1e300",
+        "'3'",
+        "'a1b1'",
+        "' '",
+        "x''",
+    ]
+    calls = [
+        f"{name}({a}, {b})" for name in ("instr", "trim", "ltrim", "rtrim", "unhex") for a in values for b in values
+    ]
+    calls += [f"replace({a}, {b}, '-')" for a in values for b in values]
+    for call in calls:
+        asked = f"SELECT {call} AS x, typeof({call}) AS y"
+        assert vault.query("mia", sql=asked).rows == [tuple(vault.connection.fetch_all(asked)[0])], call
+
+
+def test_a_person_with_long_texts_is_answered_and_one_without_makes_none(vault):
+    long = "x" * 3_000_000
+    with temporary_vault() as other:
+        other.memory.record("mia", f"{long} tram", conversation="c1")
+        other.memory.record("mia", "short", conversation="c1")
+        rows = other.query("mia", sql="SELECT length(text), instr(text, 'tram') FROM messages ORDER BY text").rows
+        assert rows == [(5, 0), (3_000_005, 3_000_002)]
+        assert other.query("mia", sql="SELECT count(*) FROM messages WHERE text = ?", parameters=[long]).rows == [(0,)]
+        with pytest.raises(InvalidInput, match="grew"):
+            other.query("mia", sql="SELECT a.text || b.text || a.text FROM messages a, messages b")
+    with pytest.raises(InvalidInput, match="grew"):
+        vault.query("mia", sql="SELECT length(hex(zeroblob(600000)))")
+
+
+def test_what_was_done_to_a_connection_does_not_stay_on_it(vault):
+    vault.query("mia", sql="SELECT replace(text, 'tram', 'bus'), trim(text, '.') FROM messages")
+    [(size,)] = vault.connection.fetch_all(
+        "SELECT length(replace(hex(zeroblob(50000)), hex(zeroblob(20000)) || '1', ''))"
+    )
+    assert size == 100_000
+
+
+def test_an_answer_that_came_too_late_is_busy(vault, monkeypatch):
+    monkeypatch.setattr(personal_sql, "STEPS_BETWEEN_LOOKS", 1_000_000_000)
+    with pytest.raises(Busy):
+        vault.query("mia", sql=f"{N} SELECT sum(i) FROM n", seconds_max=0.01)
 
 
 def test_an_answer_is_cut_at_its_rows_and_bounded_in_bytes(vault, monkeypatch):

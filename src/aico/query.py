@@ -25,8 +25,8 @@ from aico.data.conversations import ConversationRepository, Moment
 from aico.data.facts import Fact, FactRepository
 from aico.data.libsql import LibSQLConnection, Value
 from aico.data.libsql.personal_sql import Examined, PersonalSql
-from aico.data.personal_tables import COLUMNS, FACTS_WHERE, MESSAGES_WHERE, SOURCES, VIEWS
-from aico.data.row_ids import parsed_id
+from aico.data.personal_tables import COLUMNS, FACTS_WHERE, LONGEST, MESSAGES_WHERE, SOURCES, VIEWS
+from aico.data.row_ids import parsed_id, same_name
 from aico.data.user import UserService
 from aico.errors import AicoError, InvalidInput, NotFound
 
@@ -154,7 +154,7 @@ class Query:
         self._connection, self._users = connection, users
         self._memory, self._embeddings = memory, embeddings
         self._conversations, self._facts, self._feed = conversations, facts, feed
-        self._sql, self._analytical = PersonalSql(connection, VIEWS), analytical
+        self._sql, self._analytical = PersonalSql(connection, VIEWS, longest=LONGEST), analytical
         self._asked = Counter[bytes]()  # aggregations over large tables that no columns were there for
         self._lock = threading.Lock()  # guards the line above
 
@@ -265,7 +265,8 @@ class Query:
         if not chosen:
             raise InvalidInput("a fact belongs to no conversation and has no role; nothing was searched", field="kinds")
         sql = f"{' UNION ALL '.join(chosen)} ORDER BY at DESC, id DESC"
-        values = {"conversation": conversation, "role": role, "since": _as_text(since), "until": _as_text(until)}
+        named = None if conversation is None else same_name(conversation)
+        values = {"conversation": named, "role": role, "since": _as_text(since), "until": _as_text(until)}
         used = {name: value for name, value in values.items() if f":{name}" in sql}
         route = _Route("sql", "memories chosen by their columns", self._rows_of(tuple(f"{kind}s" for kind in kinds)))
         return _timed(route, lambda: self._read(user_id, sql, used, rows_max=limit, seconds_max=seconds_max))

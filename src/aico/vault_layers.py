@@ -297,7 +297,11 @@ class Services:
             vectors=meaning.vectors,
             recall_log=recall_log,
             training=TrainingExport(
-                store.connection, users=people.users, preferences=records.preferences, audit_log=store.audit_log
+                store.connection,
+                users=people.users,
+                conversations=records.messages,
+                preferences=records.preferences,
+                audit_log=store.audit_log,
             ),
         )
         self.backups = Backups(

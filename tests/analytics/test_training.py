@@ -1,8 +1,12 @@
 """For training leaves only what its person agreed to, without the names and contacts the vault knows."""
 
 import json
+import unicodedata
+from functools import partial
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aico.analytics.redaction import Redactor
 from aico.data.conversations import Message
@@ -102,3 +106,50 @@ def test_parquet_holds_the_same_messages(agreed, tmp_path):
 )
 def test_what_is_known_is_taken_out_and_the_rest_stays(text, left):
     assert Redactor(["Mia", "Анна", "", "mia"]).redact(text) == left
+
+
+NFD = partial(unicodedata.normalize, "NFD")
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("Mia Weiß hier, Frau WEISS, weiss; Weißwein", "[name 1] hier, Frau [name 1], [name 1]; Weißwein"),
+        ("mia\n weiß; ßMia Weiß", "[name 1]; ßMia [name 1]"),
+        ("anna groß, ANNA GROSS", "[name 2], [name 2]"),
+        ("José, JOSÉ, Jose und Josés", "[name 3], [name 3], [name 3] und Josés"),
+        (NFD("José, JOSÉ und Josés!"), NFD("[name 3], [name 3] und Josés!")),
+        ("İpek, ipek, IPEK; O’Brien o'brien", "[name 4], [name 4], [name 4]; [name 5] [name 5]"),
+        (NFD("é José é 서연 각"), NFD("é [name 3] é [name 6] 각")),
+        ("ﬁn Mia™ …", "ﬁn [name 1]™ …"),
+    ],
+)
+def test_a_name_is_found_however_it_is_spelled(text, left):
+    names = ["Mia Weiß", "Anna Groß", "José", "İpek", "O'Brien", "서연", NFD("José"), "MIA WEISS"]
+    for known in (names, list(map(NFD, names))):
+        assert Redactor(known).redact(text) == left
+
+
+@given(st.text(alphabet="aéß\u0301\u0323İıﬁ ẞ’'-한\u1100\u1161x", max_size=30))
+def test_what_is_no_name_stays_to_the_letter(text):
+    assert Redactor(["Nell"]).redact(text) == text
+    assert Redactor(["Nell"]).redact(f"{text} NÉLL {text}") == f"{text} [name 1] {text}"
+
+
+def test_a_conversation_is_kept_out_however_its_name_is_spelled_and_wherever_it_was_merged(agreed, tmp_path):
+    agreed.memory.record("mia", "dear diary", conversation="Tagebücher")
+    agreed.preferences.set("mia", "training.excluded", [NFD("Tagebücher")])
+    agreed.analytics.export("mia", tmp_path / "one.jsonl")
+    assert "dear diary" not in (tmp_path / "one.jsonl").read_text()
+    agreed.conversations.merge("mia", keep="c9", drop="Tagebücher")
+    agreed.analytics.export("mia", tmp_path / "two.jsonl")
+    assert "dear diary" not in (tmp_path / "two.jsonl").read_text()
+
+
+def test_a_name_that_is_no_conversation_is_refused_and_not_told(agreed, tmp_path):
+    for names in (["c0", "my dairy"], ["C0"], [""]):
+        agreed.preferences.set("mia", "training.excluded", names)
+        with pytest.raises(InvalidInput, match=r"training\.excluded") as refused:
+            agreed.analytics.export("mia", tmp_path / "out.jsonl")
+        assert "dairy" not in f"{refused.value} {refused.value.hint}"
+    assert list(tmp_path.iterdir()) == []

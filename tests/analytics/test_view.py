@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 
 import aico
 from aico.analytics import view as view_module
+from aico.analytics.snapshots import Snapshots
 from aico.data.conversations import Message
 from aico.errors import InvalidInput, NotFound
 from aico.testing import PASSPHRASE, FixedClock, cheap_settings, temporary_vault
 from tests.analytics.conftest import DAY, HOUR, NOON
 
 pytest.importorskip("duckdb", reason="analytics needs the extra aico[analytics]")
+pa = pytest.importorskip("pyarrow", reason="analytics needs the extra aico[analytics]")
 
 ALL = "SELECT id, conversation, role, speaker, said_at, characters, asks FROM messages ORDER BY id"
 TRUTH = """SELECT id, conversation_id, role, speaker, at, length(text), substr(rtrim(text), -1) = '?' AS asks
@@ -68,6 +70,50 @@ def test_after_any_history_the_columns_hold_what_the_truth_holds(steps):
         assert columns(vault) == truth(vault)
 
 
+CHANGED = {  # by table: a column of the columns, and the same in the truth
+    "messages": ("speaker", "speaker"),
+    "conversations": ("title", "title"),
+    "facts": ("category", "category"),
+    "marks": ("tone", "tone"),
+    "feedback": ("category", "category"),
+}
+
+
+def test_every_captured_table_follows_an_update_and_a_delete_after_it_was_loaded(vault):
+    tables = {name: table for name, table in view_module.TABLES.items() if table.captured}
+    assert CHANGED.keys() == tables.keys()
+    for number in range(2):
+        vault.memory.record("mia", f"text {number}", conversation=f"c{number}", speaker="Mia")
+        fact = vault.memory.remember("mia", f"fact {number}", category="personal")
+        vault.album.favourite("mia", fact)
+        vault.feedback.record("mia", "rating", "quality", value=number)
+    for name, (shown, column) in CHANGED.items():
+        source = tables[name].source
+
+        def held(shown=shown, name=name):
+            return sorted(str(row[0]) for row in vault.analytics.sql("mia", f"SELECT {shown} FROM {name}").rows)
+
+        assert len(held()) == 2, name
+        [(one,), (other,)] = vault.connection.fetch_all(f"SELECT id FROM {source}")
+        tone = "happy" if name == "marks" else "changed"
+        vault.connection.execute(f"UPDATE {source} SET {column} = ? WHERE id = ?", (tone, one))
+        assert (len(held()), held().count(tone)) == (2, 1), name
+    for name, (_, _) in reversed(CHANGED.items()):
+        [(one,), (other,)] = vault.connection.fetch_all(f"SELECT id FROM {tables[name].source}")
+        vault.connection.execute(f"DELETE FROM {tables[name].source} WHERE id = ?", (other,))
+        count = vault.connection.fetch_one(f"SELECT count(*) FROM {tables[name].source}")[0]
+        assert vault.analytics.sql("mia", f"SELECT count(*) FROM {name}").rows == [(count,)], name
+
+
+def test_a_conversation_that_is_recorded_and_forgotten_after_loading_comes_and_goes(vault):
+    vault.memory.record("mia", "one", conversation="c1")
+    assert vault.analytics.sql("mia", "SELECT name FROM conversations").rows == [("c1",)]
+    vault.memory.record("mia", "two", conversation="c2")
+    assert vault.analytics.sql("mia", "SELECT name FROM conversations ORDER BY 1").rows == [("c1",), ("c2",)]
+    assert vault.memory.forget("mia", conversation="c2").verify()
+    assert vault.analytics.sql("mia", "SELECT name FROM conversations").rows == [("c1",)]
+
+
 def test_what_another_process_wrote_is_in_the_next_answer(vault):
     vault.memory.record("mia", "one", conversation="c1")
     assert vault.analytics.sql("mia", "SELECT count(*) FROM messages").rows == [(1,)]
@@ -96,6 +142,18 @@ def test_no_question_reaches_a_row_of_somebody_else(vault):
         vault.analytics.sql("nobody", "SELECT 1")
     with pytest.raises(InvalidInput):
         vault.analytics.sql("mia", "SELECT * FROM users")
+
+
+def test_no_answer_shows_its_rows_in_a_repr(vault):
+    vault.memory.record("mia", "hello", conversation="the diary", speaker="Mia")
+    vault.memory.recall("mia", "where are my letters?")
+    vault.memory.remember("mia", "Mia likes figs", category="the diary")
+    shown = [
+        vault.analytics.unanswered("mia"),
+        vault.analytics.sql("mia", "SELECT name, speaker FROM conversations, messages"),
+    ]
+    assert "letters" in str(shown[0].answer.rows) and "diary" in str(shown[1].rows)
+    assert not any(word in repr(shown) for word in ("letters", "diary", "Mia"))
 
 
 def test_sensitive_feedback_and_texts_are_in_no_column(vault):
@@ -203,6 +261,80 @@ def test_a_process_that_lags_puts_nothing_forgotten_back_on_the_disk(kept):
         other.close()  # what it holds is older than the forgetting
         assert snapshots(vault) == hers
         assert len(hers) == 1
+
+
+@pytest.fixture
+def telling(kept, monkeypatch):
+    """Opens a vault whose title and category tell what will be forgotten, while their rows stay."""
+    monkeypatch.setattr(view_module, "SNAPSHOT_EVERY", 0)
+    with kept() as vault:
+        vault.conversations.set_title("mia", "c1", "Clinic in Lisbon")
+        vault.memory.remember("mia", "Mia went somewhere", category="clinic")
+    return kept
+
+
+def load_all(vault):
+    for name, table in view_module.TABLES.items():
+        if table.captured:
+            vault.analytics.sql("mia", f"SELECT count(*) FROM {name}")
+
+
+def words_on_the_disk(vault):
+    """Every text in the snapshots, as whoever holds the keys reads it."""
+    view, found = vault.analytics._view, set()
+    for user in ("mia", "nell"):
+        _, tables = view._snapshots.read(view.user_id(user)) or (None, {})
+        for stream in tables.values():
+            rows = pa.ipc.open_stream(stream).read_all()
+            found |= {value for row in rows.to_pylist() for value in row.values() if isinstance(value, str)}
+    return found
+
+
+def test_a_forgotten_title_and_category_are_not_written_again(telling):
+    with telling() as vault:
+        load_all(vault)
+        assert {"Clinic in Lisbon", "clinic"} <= words_on_the_disk(vault)
+        vault.memory.forget("mia", about="clinic")
+        assert not {"Clinic in Lisbon", "clinic"} & words_on_the_disk(vault)
+    with telling() as vault:
+        assert not {"Clinic in Lisbon", "clinic"} & words_on_the_disk(vault)
+        load_all(vault)
+        assert not {"Clinic in Lisbon", "clinic"} & words_on_the_disk(vault)
+        assert "c1" in words_on_the_disk(vault)
+
+
+def test_a_process_that_lags_puts_no_forgotten_title_back_on_the_disk(telling):
+    with telling() as vault:
+        other = telling()
+        for name in ("conversations", "facts"):
+            other.analytics.sql("mia", f"SELECT count(*) FROM {name}")
+        vault.memory.forget("mia", about="clinic")
+        other.memory.record("mia", "newer", conversation="c1")
+        other.analytics.sql("mia", "SELECT count(*) FROM feedback")  # loads anew, and would keep all that is loaded
+        assert not {"Clinic in Lisbon", "clinic"} & words_on_the_disk(vault)
+        other.close()
+        assert not {"Clinic in Lisbon", "clinic"} & words_on_the_disk(vault)
+
+
+def test_forgetting_deletes_what_a_killed_process_left_of_writing_a_snapshot(telling):
+    with telling() as vault:
+        with pytest.MonkeyPatch.context() as killed:
+            killed.setattr(Snapshots, "put", lambda *_: None)  # a kill before the snapshot has its name
+            load_all(vault)
+        assert [file.suffix for file in snapshots(vault)].count(".part") == 1
+        vault.memory.forget("mia", about="clinic")
+        assert [file.suffix for file in snapshots(vault)] == [".columns"], "of nell"
+
+
+def test_a_snapshot_is_not_written_where_the_feed_no_longer_tells_what_was_taken_away(kept):
+    with kept() as vault:
+        feed = vault.analytics._view._feed
+        newest = feed.newest()
+        assert feed.only_adds("messages", after=newest)
+        assert not feed.only_adds("messages", after=newest + 1), "the truth was put back"
+        feed.prune(keep=1)
+        assert feed.only_adds("messages", after=newest - 1)
+        assert not feed.only_adds("messages", after=newest - 2)
 
 
 def test_deleting_the_folder_costs_time_alone(kept):

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 import pytest
 
 from aico.audit import sampled_content
+from aico.data.facts import Proposal
 from aico.errors import InvalidInput, NotFound
 from aico.testing import FixedClock, temporary_vault
 
@@ -116,8 +117,9 @@ def test_no_mark_shows_in_a_repr(vault):
     message = say(vault, "a secret word")
     vault.album.note("nell", message, "a secret note")
     vault.album.tag("nell", message, "secret")
-    fact = vault.memory.remember("nell", "a secret fact", source=message)
+    fact = vault.memory.remember("nell", "a secret fact", source=message, category="secrets")
     shown = repr(vault.album.get("nell", message)) + repr(vault.facts.history("nell", fact))
+    shown += repr(Proposal("a secret fact", message, "model", category="secrets"))
     assert "secret" not in shown
 
 

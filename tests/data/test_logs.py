@@ -364,7 +364,7 @@ class Unprintable:
         raise RuntimeError("a secret")
 
 
-def test_odd_records_are_kept_or_counted_and_never_raise(logs, logger, capsys):
+def test_odd_records_are_kept_and_never_raise(logs, logger, capsys):
     handler = logs.handler()
     logger.addHandler(handler)
     logger.info("")
@@ -372,15 +372,77 @@ def test_odd_records_are_kept_or_counted_and_never_raise(logs, logger, capsys):
     logger.log(25, "between two levels")
     logger.log(1000, "above all")
     logger.info("x" * 100_000, extra={"thing": object()})
-    logger.info("%s", Unprintable())
-    logger.info("%d", "no number")
+    logger.info("wants %s", Unprintable())
+    logger.info("wants %d", "no number")
+    logger.info("wants %d and %d", 1)
+    logger.info(Unprintable())
     handler.flush()
-    assert {entry.level for entry in logs.query_logs()} == {"INFO", "CRITICAL", "WARNING"}
-    assert max(len(entry.message) for entry in logs.query_logs()) == 64 * 1024
-    (told,) = logs.query_logs(level="WARNING", text="were lost")
-    assert told.message.startswith("2 ")
-    assert (logs.count_logs(), handler.lost) == (6, 0)
+    entries = logs.query_logs(order="oldest")
+    assert [entry.message for entry in entries if len(entry.message) < 100] == [
+        "(no text)", "half ?", "between two levels", "above all", "wants %s", "wants %d", "wants %d and %d", "(Unprintable)",
+    ]  # fmt: skip
+    assert {entry.level for entry in entries} == {"INFO", "CRITICAL"}
+    assert max(len(entry.message) for entry in entries) == 64 * 1024
+    assert (logs.count_logs(), handler.lost) == (9, 0)
     assert capsys.readouterr().err == ""
+
+
+def circle():
+    found = {"name": "a circle"}
+    found["itself"] = found
+    return found
+
+
+def deep():
+    found = []
+    for _ in range(100_000):
+        found = [found]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("half \ud800", "half ?"),
+        ({"half \ud800": ["\ud800"]}, "{'half \\ud800': ['\\ud800']}"),
+        (circle(), "{'name': 'a circle', 'itself': {...}}"),
+        (Unprintable(), "(Unprintable)"),
+        ({(1, 2): 3}, {"(1, 2)": 3}),
+        ({Unprintable(): 1}, None),
+        (float("nan"), None),
+        (1 << 80, 1 << 80),
+        (b"\xff", "/w=="),
+        (deep(), None),
+        ("\0", "\0"),
+    ],
+)
+def test_what_cannot_be_kept_of_extra_is_text_and_the_rest_stays(logs, logger, value, kept):
+    handler = logs.handler()
+    logger.addHandler(handler)
+    logger.info("odd", extra={"odd": value, "fine": {"n": 1}, "topic": value if isinstance(value, str) else "t"})
+    handler.flush()
+    (entry,) = logs.query_logs()
+    assert (entry.message, entry.extra["fine"], handler.lost) == ("odd", {"n": 1}, 0)
+    if kept is not None:
+        assert entry.extra["odd"] == kept
+
+
+@pytest.mark.parametrize("created", [1e30, -1e10, 0.0, 253402300800.0, float("nan"), float("inf"), None])
+def test_a_record_of_an_impossible_time_is_of_now_and_takes_no_other_line_with_it(logs, logger, created):
+    handler = logs.handler()
+    logger.addHandler(handler)
+    logger.info("before")
+    record = logging.LogRecord("companion", logging.INFO, __file__, 1 << 70, "odd", (), None)
+    record.created = created
+    logger.handle(record)
+    logger.info("after")
+    handler.flush()
+    assert {entry.message for entry in logs.query_logs(since=datetime(2020, 1, 1, tzinfo=UTC))} == {
+        "before",
+        "odd",
+        "after",
+    }
+    assert handler.lost == 0
 
 
 def test_a_caller_never_waits_for_a_store_that_is_kept_by_another(logs, connection, logger):

@@ -1,12 +1,15 @@
 """Names and contacts taken out of a text before it leaves for training.
 
 Taken out are the names the vault knows (profiles, nicknames, relatives, speakers, and the words of their full names),
-e-mail addresses, web addresses, and phone numbers as `phonenumbers` finds them. Somebody whom only a text names stays:
+however they are spelled: "Weiß" as WEISS, "José" without its accent or with one that is a character of its own; e-mail addresses, web addresses, and phone numbers as `phonenumbers` finds them. Somebody whom only a text names stays:
 no rule finds every name, and we claim no more than this.
 """
 
 import re
+import unicodedata
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
+from itertools import accumulate
 
 from aico.errors import MissingExtra
 
@@ -16,6 +19,7 @@ _DIGITS = re.compile(r"(?:\d\D{0,2}){6}\d")
 _REGIONS = (None, "US", "GB", "DE", "FR", "ES", "IT", "PT", "BR", "NL", "PL", "SE", "RU", "TR", "IN", "CN", "JP", "KR")
 """A number without +49 or the like is looked for as these regions write it."""
 _WORD_MIN = 3
+_ALIKE = str.maketrans("ıʼ’", "i''")
 
 
 class Redactor:
@@ -30,23 +34,32 @@ class Redactor:
             ) from exc
         self._phones = phonenumbers
         self._numbers: dict[str, int] = {}
-        for number, name in enumerate(dict.fromkeys(one.strip().casefold() for one in names if one.strip()), start=1):
+        known = dict.fromkeys(" ".join(_folded(name).split()) for name in names)
+        for number, name in enumerate(filter(None, known), start=1):
             for part in (name, *(word for word in name.split() if len(word) >= _WORD_MIN)):
                 self._numbers.setdefault(part, number)
-        known = sorted(self._numbers, key=len, reverse=True)
-        self._names = (
-            re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, known))})(?!\w)", re.IGNORECASE) if known else None
-        )
+        longest_first = sorted(self._numbers, key=len, reverse=True)
+        any_of_them = "|".join(r"\s+".join(map(re.escape, name.split())) for name in longest_first)
+        self._names = re.compile(rf"(?<!\w)(?:{any_of_them})(?!\w)") if longest_first else None
 
     def redact(self, text: str) -> str:
         """The text without them."""
         text = _EMAIL.sub("[e-mail]", text)
         text = _ADDRESS.sub("[address]", text)
         text = self._without_phone_numbers(text)
-        return text if self._names is None else self._names.sub(self._stand_in, text)
+        return self._without_names(text)
 
-    def _stand_in(self, found: re.Match[str]) -> str:
-        return f"[name {self._numbers.get(found[0].casefold(), 0)}]"
+    def _without_names(self, text: str) -> str:
+        found = [] if self._names is None else list(self._names.finditer(_folded(text)))
+        if not found:
+            return text
+        ends = list(accumulate(len(_folded(letter)) for letter in text))  # of each letter in the folded text
+        left, kept_to = list[str](), 0
+        for match in found:
+            first, last = bisect_right(ends, match.start()), bisect_left(ends, match.end())
+            left += (text[kept_to:first], f"[name {self._numbers[' '.join(match[0].split())]}]")
+            kept_to = max(last + 1, bisect_right(ends, match.end()))  # with the accents that follow
+        return "".join((*left, text[kept_to:]))
 
     def _without_phone_numbers(self, text: str) -> str:
         if not _DIGITS.search(text):
@@ -59,3 +72,12 @@ class Redactor:
         for start, end in sorted(places, reverse=True):
             text = f"{text[:start]}[phone]{text[end:]}"
         return text
+
+
+def _folded(text: str) -> str:
+    """Letters without case, accents and the difference of two apostrophes: what two spellings of a name share. Each
+    letter is folded by itself, so that a place in the one text can be found in the other."""
+    if text.isascii():
+        return text.lower()
+    apart = unicodedata.normalize("NFD", unicodedata.normalize("NFD", text).casefold())
+    return "".join(letter for letter in apart if not unicodedata.combining(letter)).translate(_ALIKE)

@@ -8,7 +8,7 @@ DuckDB never sees the file. A snapshot that is missing, damaged, of another pers
 
 import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from aico.security.stream import open_stream, seal_stream
 
 VERSION = 2
 """Of the tables' columns: rises with any change to them, so that an older snapshot is not read."""
-SUFFIX = ".columns"
+SUFFIX, _UNFINISHED = ".columns", ".part"
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -65,7 +65,7 @@ class Snapshots:
         """Write a snapshot beside its place, where `put` makes it the person's. Raises StorageError."""
         head = msgspec.json.encode(Head(dict(positions), zone, {name: len(one) for name, one in tables.items()}))
         whole = io.BytesIO(b"".join((len(head).to_bytes(4, "big"), head, *tables.values())))
-        part = self._path(user_id).with_suffix(f".{os.getpid()}.part")
+        part = self._path(user_id).with_suffix(f".{os.getpid()}{_UNFINISHED}")
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
@@ -78,17 +78,23 @@ class Snapshots:
         return part
 
     def put(self, user_id: bytes, part: Path) -> None:
-        """Give what `write` made its name."""
-        part.replace(self._path(user_id))
+        """Give what `write` made its name. Raises StorageError, also where it was deleted meanwhile."""
+        try:
+            part.replace(self._path(user_id))
+        except OSError as exc:
+            raise storage_error(exc, part, "the columns are loaded from the truth the next time") from exc
 
     def delete(self, user_id: bytes) -> None:
-        """Delete a person's snapshot, if there is one."""
-        with suppress(OSError):
-            self._path(user_id).unlink(missing_ok=True)
+        """Delete a person's snapshot, if there is one, and what a process that was killed left of writing one."""
+        path = self._path(user_id)
+        self._delete([path, *self._folder.glob(f"{path.stem}.*{_UNFINISHED}")])
 
     def delete_all(self) -> None:
         """Delete everybody's."""
-        for path in self._folder.glob(f"*{SUFFIX}"):
+        self._delete([*self._folder.glob(f"*{SUFFIX}"), *self._folder.glob(f"*{_UNFINISHED}")])
+
+    def _delete(self, paths: Iterable[Path]) -> None:
+        for path in paths:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
 

@@ -16,7 +16,9 @@ import msgspec
 
 from aico.analytics.redaction import Redactor
 from aico.data.audit_log import Action, AuditLog
+from aico.data.conversations import ConversationRepository
 from aico.data.libsql import LibSQLConnection
+from aico.data.limits import checked_name
 from aico.data.preferences import PreferenceRepository
 from aico.data.user import UserService
 from aico.errors import InvalidInput, NotFound
@@ -24,7 +26,7 @@ from aico.portability.export import new_file
 
 CONSENT, EXCLUDED = "training.consent", "training.excluded"
 
-_MESSAGES = """SELECT c.name, m.conversation_id, m.role, m.text,
+_MESSAGES = """SELECT m.conversation_id, m.role, m.text,
     (SELECT avg(value) FROM feedback_events f WHERE f.subject_id = m.id AND f.user_id = m.user_id AND f.kind = 'rating') AS rating
     FROM messages m JOIN conversations c ON c.id = m.conversation_id
     WHERE m.user_id = ?1 AND m.id NOT IN (SELECT subject_id FROM sensitive_feedback WHERE user_id = ?1 AND subject_id IS NOT NULL)
@@ -55,18 +57,19 @@ class TrainingExport:
         connection: LibSQLConnection,
         *,
         users: UserService,
+        conversations: ConversationRepository,
         preferences: PreferenceRepository,
         audit_log: AuditLog,
     ) -> None:
         self._connection, self._users, self._preferences = connection, users, preferences
-        self._audit_log = audit_log
+        self._audit_log, self._conversation_names = audit_log, conversations
 
     def write(self, user: str, file: Path, *, format: Literal["jsonl", "parquet"], redact: bool) -> TrainingReport:
         """Write a new file: a conversation a line, or in Parquet a message a row, in the order they were said.
 
         A message has its role, its content and the mean of its ratings, if there are some; no id, name or time. The
-        audit log says so before the first byte. Raises InvalidInput where the person did not agree or the file exists,
-        NotFound for a user, DiskFull or StorageError.
+        audit log says so before the first byte. Raises InvalidInput where the person did not agree, where they keep out
+        a conversation that they do not have, or where the file exists, NotFound for a user, DiskFull or StorageError.
         """
         if format not in ("jsonl", "parquet"):
             raise InvalidInput('format is "jsonl" or "parquet"; nothing was written', field="format")
@@ -80,7 +83,7 @@ class TrainingExport:
             )
         names = [name for [name] in self._connection.fetch_all(_NAMES, (user_id,)) if name]
         clean: Callable[[str], str] = Redactor(names).redact if redact else str
-        excluded = set(_strings(self._preferences.get(user, EXCLUDED, default=[])))
+        excluded = self._excluded(user, user_id)
         with new_file(file) as opened:
             self._audit_log.append(Action.EXPORTED, user_id=user_id)
             counts = Counter[str]()
@@ -90,15 +93,31 @@ class TrainingExport:
         left_out = max(0, all_of_them - counts["messages"])
         return TrainingReport(counts["conversations"], counts["messages"], left_out, redact)
 
+    def _excluded(self, user: str, user_id: bytes) -> set[bytes]:
+        """The ids of the conversations that stay out, those they were merged into too. A name that is none is refused:
+        with a slip of the pen the diary would leave."""
+        excluded = {
+            self._conversation_names.conversation_id(user_id, checked_name(name, field=EXCLUDED))
+            for name in _strings(self._preferences.get(user, EXCLUDED, default=[]))
+        }
+        known = {
+            id_ for [id_] in self._connection.fetch_all("SELECT id FROM conversations WHERE user_id = ?", (user_id,))
+        }
+        if excluded - known:
+            raise InvalidInput(
+                f"the preference {EXCLUDED} names a conversation that this person does not have; nothing was written",
+                hint="`aico conversations ls` shows their names; take out those that are gone",
+                field=EXCLUDED,
+            )
+        return excluded
+
     def _conversations(
-        self, user_id: bytes, excluded: set[str], clean: Callable[[str], str], counts: Counter[str]
+        self, user_id: bytes, excluded: set[bytes], clean: Callable[[str], str], counts: Counter[str]
     ) -> Iterator[list[dict[str, Any]]]:
         """Each conversation's messages."""
         with self._connection.snapshot() as rows:
-            for (name, _), found in groupby(
-                rows(_MESSAGES, (user_id,)), key=lambda row: (row["name"], row["conversation_id"])
-            ):
-                if name in excluded:
+            for conversation_id, found in groupby(rows(_MESSAGES, (user_id,)), key=lambda row: row["conversation_id"]):
+                if conversation_id in excluded:
                     continue
                 messages = [_message(row, clean) for row in found]
                 counts.update(conversations=1, messages=len(messages))

@@ -138,22 +138,19 @@ class ColumnView:
         with self._lock:
             people, self._people = self._people, OrderedDict()
         for columns in people.values():
-            with columns.lock:
-                columns.closed = True
-                columns.store.close()
+            _close(columns)
         self._snapshots.delete_all()
 
     def erase(self, user_id: bytes, ids: Iterable[bytes]) -> None:
-        """Let go of forgotten rows, here and in the snapshot, which is deleted: no page of it stays."""
-        self._snapshots.delete(user_id)
+        """Let go of all columns of a person who forgot, here and in the snapshot, which is deleted: no page of it stays.
+
+        Not of these rows alone: forgetting empties titles and categories of rows that stay. They are loaded anew.
+        """
         with self._lock:
-            loaded = self._people.get(user_id)
+            loaded = self._people.pop(user_id, None)
         if loaded is not None:
-            with loaded.lock:
-                gone = list(ids)
-                for name in filter(_holds_memories, loaded.positions):
-                    loaded.store.update(name, gone, ())
-                loaded.written_at = 0
+            _close(loaded)
+        self._snapshots.delete(user_id)
 
     def holds_any(self, user_id: bytes, ids: Iterable[bytes]) -> bool:
         """Whether one of these rows is in the columns, be it in a snapshot alone."""
@@ -295,12 +292,15 @@ class ColumnView:
         columns.written_at = max(head.positions.values(), default=0)
 
     def _keep_snapshot(self, user_id: bytes, columns: "_Columns") -> None:
-        """Write one where it is worth it. Under the right to write and only if nothing was deleted since it was read:
-        otherwise a process that lags could put back on the disk what another has just forgotten."""
+        """Write one where it is worth it. Under the right to write and only if nothing in its tables was deleted or
+        rewritten since they were read: otherwise a process that lags could put back on the disk what another has just
+        forgotten, a title that was emptied too."""
         positions = {name: number for name, number in columns.positions.items() if TABLES[name].captured}
         if not positions or max(positions.values()) - columns.written_at < SNAPSHOT_EVERY:
             return
         try:
+            if not self._still_say_all(positions):
+                return
             part = self._snapshots.write(
                 user_id,
                 positions=positions,
@@ -308,16 +308,24 @@ class ColumnView:
                 tables={name: columns.store.as_stream(name) for name in positions},
             )
             with self._connection.exclusive():
-                [(deletions,)] = self._connection.fetch_committed(
-                    "SELECT count(*) FROM change_feed WHERE number > ? AND column_mask = 0", (min(positions.values()),)
-                )
-                if deletions:
+                if not self._still_say_all(positions):
                     part.unlink(missing_ok=True)
                     return
                 self._snapshots.put(user_id, part)
         except AicoError:  # a cache that cannot be kept costs time at the next start, nothing else
             return
         columns.written_at = max(positions.values())
+
+    def _still_say_all(self, positions: Mapping[str, int]) -> bool:
+        """Whether the truth still has every row of these tables as it was when they reached their positions."""
+        return all(self._feed.only_adds(TABLES[name].source, after=number) for name, number in positions.items())
+
+
+def _close(columns: "_Columns") -> None:
+    """Give the memory back. Whoever waits for the columns has others made."""
+    with columns.lock:
+        columns.closed = True
+        columns.store.close()
 
 
 def _holds_memories(name: str) -> bool:

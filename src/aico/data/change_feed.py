@@ -84,6 +84,17 @@ class ChangeFeed:
             )
         )
 
+    def only_adds(self, table: str, *, after: int) -> bool:
+        """Whether nothing of a table was taken away or rewritten after `after`. Not where the feed no longer tells, nor
+        where it has not come so far: the truth was put back."""
+        [(oldest, newest)] = self._connection.fetch_committed("SELECT min(number), max(number) FROM change_feed")
+        if (oldest or 0) > after + 1 or (newest or 0) < after:
+            return False
+        return not self._connection.fetch_committed(
+            "SELECT 1 FROM change_feed WHERE number > ? AND table_name = ? AND column_mask & 1 = 0 LIMIT 1",
+            (after, table),
+        )
+
     def turns_from(self, number: int, *, limit: int) -> list[Row]:
         """Change `number` itself and those after it, each with the message or conversation that it concerns, as it is
         now. `user_id` is None for anything else, and where nothing is left of it."""

@@ -2,9 +2,10 @@
 
     logging.getLogger("companion").addHandler(vault.logs.handler())
 
-The caller's thread turns a record into a line and puts it into a queue; one thread writes the queue in batches. When
-the queue is full, new lines are dropped: the first lines of a trouble tell more than the last. How many were lost
-becomes a line of its own. What the store itself logs never comes back here.
+The caller's thread turns a record into a line and puts it into a queue; one thread writes the queue in batches. What of
+a record cannot be kept as it is, is kept as text, with its template unformatted, or as the name of its type; the line
+is. When the queue is full, new lines are dropped: the first lines of a trouble tell more than the last. How many were
+lost becomes a line of its own. What the store itself logs never comes back here.
 """
 
 import logging
@@ -31,6 +32,8 @@ RETENTION_EVERY_S = 3600.0
 OWN = ("aico.data", "aico.vault")
 """Loggers of the store itself: a line of theirs would cause the next one."""
 _OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_INSTANT_MIN_US, _INSTANT_MAX_US = 10**14, 253_402_300_799_999_999
+"""Of 1973 and 9999: a smaller number is seconds or milliseconds to the log."""
 _COLUMNS = ("topic", "session_id", "trace_id")
 
 
@@ -52,7 +55,7 @@ class VaultLogHandler(logging.Handler):
         self._writer.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take one record. Never waits and never raises; what cannot be kept is counted."""
+        """Take one record. Never waits and never raises; a line that cannot be written is counted."""
         if self._is_not_ours(record):
             return
         if self._ended or self._queue.qsize() >= self._queue_max:
@@ -60,7 +63,7 @@ class VaultLogHandler(logging.Handler):
             return
         try:
             self._queue.put(_line(record))
-        except Exception:  # noqa: BLE001  # a caller's own __str__ may raise anything, and logging must not
+        except Exception:  # noqa: BLE001  # a record of another shape than logging makes; logging must not raise
             self._count_lost(1)
 
     def flush(self) -> None:
@@ -155,16 +158,16 @@ def _line(record: logging.LogRecord) -> LogLine:
     if record.exc_info and record.exc_info[0] is not None:
         given["exception"] = logging.Formatter().formatException(record.exc_info)
     return LogLine(
-        timestamp=int(record.created * 1_000_000),
+        timestamp=_instant_us(record.created),
         level=LEVELS[min(max(record.levelno // 10 - 1, 0), len(LEVELS) - 1)],
-        message=_text(record.getMessage())[:LINE_MAX] or "(no text)",
+        message=_message(record)[:LINE_MAX] or "(no text)",
         subsystem=_text(record.name),
         module=_text(record.module),
         function_name=_text(record.funcName or ""),
         file_path=_text(record.pathname),
-        line_number=record.lineno,
+        line_number=record.lineno if type(record.lineno) is int and 0 <= record.lineno < 1 << 63 else None,
         user_id=user_id,
-        extra=_text(msgspec.json.encode(given, enc_hook=str).decode()) if given else None,
+        extra=_json(given) if given else None,
         **columns,
     )
 
@@ -181,15 +184,51 @@ def _user_id(given: dict[str, Any]) -> bytes | None:
     return found
 
 
+def _message(record: logging.LogRecord) -> str:
+    """What was logged; its template, where the arguments do not fit it."""
+    try:
+        return _text(record.getMessage())
+    except Exception:  # noqa: BLE001  # a caller's own __str__ may raise anything
+        return _text(record.msg)
+
+
+def _json(given: dict[str, Any]) -> str:
+    """What was given as JSON; a value that is none, as text."""
+    try:
+        return msgspec.json.encode(given, enc_hook=_text).decode()
+    except Exception:  # noqa: BLE001  # half a character, a circle, too deep, keys that are no text, a caller's own code
+        return msgspec.json.encode({_text(name): _raw(value) for name, value in given.items()}).decode()
+
+
+def _raw(value: object) -> msgspec.Raw:
+    try:
+        return msgspec.Raw(msgspec.json.encode(value, enc_hook=_text))
+    except Exception:  # noqa: BLE001  # the same
+        return msgspec.Raw(msgspec.json.encode(_text(value)[:LINE_MAX]))
+
+
 def _text(value: object) -> str:
-    """Text that can be stored: half a character becomes a question mark."""
-    return str(value).encode(errors="replace").decode()
+    """Text that can be stored: half a character becomes a question mark, what has no text the name of its type."""
+    try:
+        text = str(value)
+    except Exception:  # noqa: BLE001  # a caller's own __str__ may raise anything
+        text = f"({type(value).__name__})"
+    return text.encode(errors="replace").decode()
+
+
+def _instant_us(created_s: float) -> int:
+    """The instant of a record; now, where it is none that the log can hold."""
+    try:
+        at = int(created_s * 1_000_000)
+    except (OverflowError, TypeError, ValueError):
+        at = 0
+    return at if _INSTANT_MIN_US <= at <= _INSTANT_MAX_US else time.time_ns() // 1000
 
 
 def _told_of(lost: int) -> LogLine:
     return LogLine(
         timestamp=time.time_ns() // 1000,
         level="WARNING",
-        message=f"{lost:,} log lines were lost here: more came than could be written",
+        message=f"{lost:,} log lines were lost here: more came than could be written, or the store could not be written to",
         subsystem="aico.data.log_handler",
     )

@@ -96,6 +96,20 @@ VIEWS: Mapping[str, str] = MappingProxyType(
     }
 )
 """The SELECT of each, with `{user}` where the person's id stands."""
+_MAY_BE_LONG = {
+    "messages": ("text",),
+    "conversations": ("title",),
+    "facts": ("text", "source"),
+    "memory_marks": ("note",),
+    "preferences": ("value",),
+}
+_SIZES = " UNION ALL ".join(
+    f"SELECT max(octet_length({column})) AS size FROM {table} WHERE user_id = ?1"
+    for table, columns in _MAY_BE_LONG.items()
+    for column in columns
+)
+LONGEST = f"SELECT max(size) FROM ({_SIZES})"
+"""How many bytes the longest of a person's texts has, with their id as its parameter."""
 COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {name: tuple(columns) for name, (_, columns) in _COLUMNS.items()}
 )

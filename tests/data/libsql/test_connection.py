@@ -241,11 +241,25 @@ def test_an_error_shows_no_value(connection):
         ("INSERT INTO only VALUES (?, 'y')", (CANARY + "\ud800",)),
         ("INSERT INTO only VALUES (:a, :b)", {"a": CANARY}),
         ("SELECT json(?)", (CANARY,)),
+        ("SELECT json_extract('{}', ?)", (CANARY,)),
+        ("SELECT json_extract('{}', x) FROM only", ()),
+        ("SELECT * FROM only, json_each('{}', x)", ()),
         ("SELECT no_such(?, ?)", (CANARY, CANARY)),
     ]:
         with pytest.raises(AicoError) as refused:
             connection.execute(sql, values)
         assert CANARY not in f"{refused.value} {refused.value.hint} {refused.value.__cause__}"
+
+
+def test_an_error_of_the_statement_is_told_in_the_engines_words(connection):
+    for sql, words in [
+        ("SELECT nope FROM t", "no such column: nope"),
+        ("SELECT * FROM nope", "no such table: nope"),
+        ("SELEC 1", 'near "SELEC": syntax error'),
+        ("INSERT INTO t (nope) VALUES (1)", "no column named nope"),
+    ]:
+        with pytest.raises(InvalidInput, match=words):
+            connection.execute(sql)
 
 
 def test_nothing_at_all_is_done_quietly(connection):

@@ -1,12 +1,13 @@
 """A DuckDB in memory that can neither spill, nor read or write a file, nor load an extension, nor be talked out of it."""
 
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from aico.data.duckdb.columns import ColumnTable, Kind
+from aico.data.duckdb.columns import ColumnTable, Kind, handles
 from aico.errors import Busy, InvalidInput, MissingExtra, StorageError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Answer:
     """What a question to the columns gave: names of columns and rows."""
 
     columns: tuple[str, ...]
-    rows: list[tuple[Any, ...]]  # any value that DuckDB has
+    rows: list[tuple[Any, ...]] = field(repr=False)  # any value that DuckDB has
 
     def records(self) -> list[dict[str, Any]]:
         """The rows by column name."""
@@ -53,14 +54,15 @@ class ColumnStore:
             self._insert(engine, name, batches)
 
     def update(self, name: str, gone: Sequence[bytes], batches: "Iterable[pa.RecordBatch]") -> None:
-        """Let go of the rows with these ids, and take new ones. Ids that are not there are ignored."""
+        """Let go of the rows with these ids of the truth, 16 bytes each, and take new ones. Ids that are not there are
+        ignored, and so are all where the table's first column is a number."""
         import pyarrow as pa
 
         with self._changing() as engine:
-            if gone:
-                key = self._tables[name].columns[0]
-                kind = pa.binary(16) if key.kind is Kind.ID else pa.int64()
-                engine.register(_GONE, pa.table({"key": pa.array(gone, kind)}))
+            key = self._tables[name].columns[0]
+            if gone and key.kind in (Kind.ID, Kind.HANDLE):
+                ids = pa.array(gone, pa.binary(16)) if key.kind is Kind.ID else pa.array(handles(b"".join(gone)))
+                engine.register(_GONE, pa.table({"key": ids}))
                 engine.execute(f"DELETE FROM {name} WHERE {key.name} IN (SELECT key::{key.kind.value} FROM {_GONE})")
                 engine.unregister(_GONE)
             self._insert(engine, name, batches)
@@ -113,10 +115,12 @@ class ColumnStore:
         """Run one statement that reads.
 
         Raises InvalidInput for anything else, for SQL that DuckDB refuses and for more than `rows_max` rows, Busy
-        after `seconds_max` seconds, StorageError where memory does not suffice. Nothing is ever changed by it.
+        after `seconds_max` seconds, StorageError where memory does not suffice. Nothing is ever changed by it. DuckDB
+        looks at the time between the pieces of its work: a single call that makes one enormous value runs to its end.
         """
         import duckdb
 
+        deadline = time.monotonic() + seconds_max
         cursor = self._engine.cursor()
         watch = threading.Timer(seconds_max, cursor.interrupt)
         watch.daemon = True
@@ -127,11 +131,10 @@ class ColumnStore:
             found = cursor.execute(sql, list(parameters))
             columns = tuple(column[0] for column in found.description or ())
             rows = found.fetchall() if rows_max is None else found.fetchmany(rows_max + 1)
+            if time.monotonic() > deadline:
+                raise _took_too_long(seconds_max)
         except duckdb.InterruptException:
-            raise Busy(
-                f"the question took longer than {seconds_max:g} seconds and was stopped; nothing was changed",
-                hint="ask for less, or give it more time",
-            ) from None
+            raise _took_too_long(seconds_max) from None
         except duckdb.OutOfMemoryException:
             raise StorageError(
                 "the question needs more memory than analytics may use, and nothing is ever put aside on the disk",
@@ -152,15 +155,23 @@ class ColumnStore:
 
     @contextmanager
     def _changing(self) -> "Iterator[duckdb.DuckDBPyConnection]":
-        """One transaction: whoever asks meanwhile sees all of it or nothing."""
+        """One transaction: whoever asks meanwhile sees all of it or nothing. Raises StorageError, then nothing changed."""
+        import duckdb
+        import pyarrow as pa
+
         with self._writing:
             engine = self._engine
             engine.execute("BEGIN TRANSACTION")
             try:
                 yield engine
                 engine.execute("COMMIT")
-            except BaseException:
+            except BaseException as exc:
                 engine.execute("ROLLBACK")
+                if isinstance(exc, pa.ArrowException | duckdb.Error):  # their words may hold a value
+                    raise StorageError(
+                        f"the columns could not be brought up to date ({type(exc).__name__}); what is recorded is untouched",
+                        hint="raise analytics_memory_mib if much is kept; `aico views rebuild` loads them anew",
+                    ) from None
                 raise
 
     def _insert(self, engine: "duckdb.DuckDBPyConnection", name: str, batches: "Iterable[pa.RecordBatch]") -> None:
@@ -175,6 +186,13 @@ class ColumnStore:
         engine.register(_ARRIVING, rows)
         engine.execute(f"INSERT INTO {name} SELECT {columns} FROM {_ARRIVING}")
         engine.unregister(_ARRIVING)
+
+
+def _took_too_long(seconds_max: float) -> Busy:
+    return Busy(
+        f"the question took longer than {seconds_max:g} seconds and was stopped; nothing was changed",
+        hint="ask for less, or give it more time",
+    )
 
 
 def _of_another_release(name: str) -> StorageError:

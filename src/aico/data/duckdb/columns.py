@@ -120,6 +120,11 @@ class ColumnTable:
             last = last_key
 
 
+def handles(ids: bytes) -> npt.NDArray[np.int64]:
+    """What stands for each of these ids, 16 bytes one after the other, in a column of `Kind.HANDLE`."""
+    return np.frombuffer(ids, ">i8")[::2].astype(np.int64)
+
+
 def _joined(column: Column, number: int) -> str:
     name = f"c{number}"
     if column.kind is Kind.TEXT or column.nullable:
@@ -154,7 +159,7 @@ def _array(column: Column, text: str, count: int, zone: tzinfo) -> "pa.Array":
             return pa.array(ids, pa.binary(16))
         return pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), count, [None, pa.py_buffer(bytes.fromhex(text))])
     if kind is Kind.HANDLE:
-        return pa.array(np.frombuffer(bytes.fromhex(text), ">i8")[::2].astype(np.int64))
+        return pa.array(handles(bytes.fromhex(text)))
     if column.nullable:
         found: list[Any] = msgspec.json.decode(text, type=list[float | int | None])
         missing = np.fromiter((one is None for one in found), bool, count)

@@ -36,7 +36,7 @@ class Fact:
 
     id: str
     text: str = field(repr=False)
-    category: str | None
+    category: str | None = field(repr=False)
     confidence: float
     source: str | None = field(repr=False)
     valid_from: datetime | None
@@ -88,7 +88,7 @@ class Proposal:
     message: str
     model: str
     type: str | None = None
-    category: str | None = None
+    category: str | None = field(default=None, repr=False)
     confidence: float = 0.5
 
 

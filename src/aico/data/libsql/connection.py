@@ -197,13 +197,19 @@ class LibSQLConnection:
             return run(reader, sql, parameters)
 
     @contextmanager
-    def raw_reader(self, selects: Sequence[str]) -> Iterator[apsw.Connection]:
+    def raw_reader(self, selects: Sequence[str], *, apart: bool = False) -> Iterator[apsw.Connection]:
         """For this folder alone: an APSW connection with the rows that `selects` read, on which no write lasts.
 
-        Its errors become ours. On libSQL it is a copy of those tables in memory, made for the block.
+        Its errors become ours. On libSQL it is a copy of those tables in memory, made for the block. With `apart`
+        nobody has it afterwards, so that what is done to it may stay.
         """
-        with self._usable(), self._readers.borrow() as reader, reader.as_sqlite(selects) as connection:
-            yield connection
+        readers = Readers(self._connect) if apart else self._readers
+        try:
+            with self._usable(), readers.borrow() as reader, reader.as_sqlite(selects) as connection:
+                yield connection
+        finally:
+            if apart:
+                readers.close()
 
     @contextmanager
     def snapshot(self) -> Iterator[Callable[..., Iterator[Row]]]:

@@ -5,6 +5,7 @@ from types import TracebackType
 
 import apsw
 
+from aico.data.libsql.engine_words import repeatable, repeated
 from aico.data.libsql.sealed.page_map import PageTampered
 from aico.errors import AicoError, Busy, DiskFull, InvalidInput, StorageError, Tampered, storage_error
 
@@ -25,8 +26,8 @@ REFUSED = (apsw.SQLError, InvalidInput)
 class translated:  # reads as a verb where it is used: `with translated(path):`
     """Raise ours for theirs, around a block that only talks to the engine.
 
-    Messages of the engine name tables and columns, never values. A class and no generator: it stands around every
-    statement, and costs a third of one.
+    Messages of the engine are repeated where they name tables and columns, and withheld, also as the cause, where they
+    could quote a value. A class and no generator: it stands around every statement, and costs a third of one.
     """
 
     __slots__ = ("_database",)
@@ -43,7 +44,8 @@ class translated:  # reads as a verb where it is used: `with translated(path):`
         if error is None or isinstance(error, AicoError):
             return
         if isinstance(error, apsw.Error):
-            raise _ours(error, self._database.name) from error
+            withheld = isinstance(error, apsw.SQLError) and not _is_about_the_statement(error)
+            raise _ours(error, self._database.name) from (None if withheld else error)
         if isinstance(error, UnicodeError):  # its own message and attributes hold the text
             raise InvalidInput(
                 "a text is not whole: it holds half of a character and cannot be kept or shown faithfully; nothing was written",
@@ -53,6 +55,11 @@ class translated:  # reads as a verb where it is used: `with translated(path):`
             raise InvalidInput(f"{self._database.name} cannot take a value: {error}; nothing was written") from error
         if isinstance(error, OSError):
             raise storage_error(error, self._database, "nothing was written") from error
+
+
+def _is_about_the_statement(exc: apsw.SQLError) -> bool:
+    """An error that points into the statement's text was found while compiling it."""
+    return getattr(exc, "error_offset", -1) >= 0 or repeatable(str(exc))
 
 
 def _ours(exc: apsw.Error, name: str) -> AicoError:
@@ -69,6 +76,8 @@ def _ours(exc: apsw.Error, name: str) -> AicoError:
         return DiskFull(
             f"the disk that holds {name} is full; the write was taken back whole", hint="make room, then try again"
         )
+    if isinstance(exc, apsw.SQLError) and not _is_about_the_statement(exc):
+        return InvalidInput(f"{name} refused the statement: {repeated(str(exc))}; nothing was written")
     if isinstance(exc, _CALLERS_FAULT):
         return InvalidInput(f"{name} refused the statement: {exc}; nothing was written")
     return StorageError(

@@ -11,23 +11,37 @@ table expressions of WITH as well, which a statement may call what it likes.) Th
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import apsw
 
+from aico.data.libsql.bounded_functions import BOUNDED, bound_functions
 from aico.data.libsql.connection import LibSQLConnection
+from aico.data.libsql.engine_words import repeated
 from aico.data.libsql.guard import FUNCTIONS_REFUSED, SELECTING, TABLE_FUNCTIONS, Guard, guarded
 from aico.data.libsql.statements import Value, first_word, is_blank
 from aico.errors import Busy, InvalidInput
 
-STEPS_BETWEEN_LOOKS = 20_000
-"""Of SQLite's machine, between two looks at the clock: some hundred microseconds."""
-VALUE_MAX_BYTES = 32 * 1024 * 1024
-"""What one value may grow to: more than any memory, less than hurts."""
+STEPS_BETWEEN_LOOKS, STEPS_WITH_FUNCTIONS = 1_000, 20
+"""Of SQLite's machine, between two looks at the clock; the second where the statement calls a function that may be long
+at work on a value of `VALUE_MAX_BYTES`. SQLite does not look inside a function."""
+VALUE_MAX_BYTES = 1024 * 1024
+"""What a value, or a row that is sorted, may grow to; as much beside the longest value where the person has long ones."""
+PATTERN_MAX_BYTES = 200
+"""Of LIKE and GLOB, whose work grows with the product of value and pattern."""
+ARGUMENTS_MAX = 100
 ANSWER_MAX_BYTES = 64 * 1024 * 1024
+_QUICK_FUNCTIONS = frozenset(
+    [
+        "abs", "avg", "coalesce", "count", "date", "datetime", "iif", "ifnull", "julianday", "length", "lower", "max", "min",
+        "nullif", "octet_length", "round", "strftime", "substr", "substring", "sum", "total", "trim", "typeof", "unixepoch", "upper",
+    ]
+)  # fmt: skip
+_NOT_OF_PERSONAL_USE = frozenset({"json_patch", "jsonb_patch"})
+"""Refused: their work grows with the product of their arguments, and nothing else could do it in their place."""
 _READING = frozenset({"SELECT", "WITH", "VALUES"})
 
 
@@ -56,16 +70,17 @@ class Reading:
 class PersonalSql:
     """Runs statements on views. Any thread may use it.
 
-    `views` has for each name the SELECT that gives one person's rows, with `{user}` where their id stands.
+    `views` has for each name the SELECT that gives one person's rows, with `{user}` where their id stands; `longest` is
+    the SELECT that gives the size of the longest value in them, with the id as its parameter.
     """
 
-    def __init__(self, connection: LibSQLConnection, views: Mapping[str, str]) -> None:
-        self._connection, self._views = connection, views
+    def __init__(self, connection: LibSQLConnection, views: Mapping[str, str], *, longest: str) -> None:
+        self._connection, self._views, self._longest = connection, views, longest
 
     def examine(self, user_id: bytes, sql: str, parameters: Sequence[Value] = ()) -> Examined:
         """What the statement reads, without running it. Raises InvalidInput for one that is refused or no SQL."""
         with self._on_views(user_id) as (reader, guard):
-            _checked(reader, guard, f"EXPLAIN {_one_reading_statement(sql)}", parameters, [])
+            _checked(reader, guard, f"EXPLAIN {_one_reading_statement(sql)}", parameters, lambda _cursor: None)
             return Examined(frozenset(guard.columns), frozenset(guard.functions))
 
     def run(
@@ -74,33 +89,69 @@ class PersonalSql:
         """Run one statement that reads, and give back its first `rows_max` rows.
 
         Raises InvalidInput for anything else and for what would read more than this person's rows, Busy after
-        `seconds_max` seconds. Nothing can be changed by it.
+        `seconds_max` seconds: it may take a few more where a function is at work on long values. Nothing can be
+        changed by it.
         """
-        statement, deadline = _one_reading_statement(sql), time.monotonic() + seconds_max
-        with self._on_views(user_id) as (reader, guard):
-            reader.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_BETWEEN_LOOKS)
-            largest = reader.limit(apsw.SQLITE_LIMIT_LENGTH, VALUE_MAX_BYTES)
+        asked = _Asked(_one_reading_statement(sql), parameters, rows_max, _Clock(seconds_max))
+        value_max_bytes = VALUE_MAX_BYTES
+        with suppress(_OutgrewItsLimit):
+            return self._run(user_id, asked, value_max_bytes)
+        longest = self._longest_bytes(user_id)
+        if longest > VALUE_MAX_BYTES // 2:
+            value_max_bytes += longest
+            with suppress(_OutgrewItsLimit):
+                return self._run(user_id, asked, value_max_bytes)
+        raise InvalidInput(
+            f"a value grew beyond {value_max_bytes:,} bytes; nothing was changed",
+            hint="ask for rows instead of joining them to one text",
+            field="sql",
+        )
+
+    def _longest_bytes(self, user_id: bytes) -> int:
+        [(longest,)] = self._connection.fetch_all(self._longest, (user_id,))
+        return int(longest or 0)
+
+    def _run(self, user_id: bytes, asked: "_Asked", value_max_bytes: int) -> Reading:
+        try:
+            return self._run_once(user_id, asked, value_max_bytes, apart=False)
+        except _NeedsBoundedFunctions:
+            return self._run_once(user_id, asked, value_max_bytes, apart=True)
+
+    def _run_once(self, user_id: bytes, asked: "_Asked", value_max_bytes: int, *, apart: bool) -> Reading:
+        clock, columns = asked.clock, list[str]()
+        with self._on_views(user_id, apart=apart) as (reader, guard), _limited(reader, value_max_bytes):
+            if apart:
+                bound_functions(reader, clock.check, value_max_bytes=value_max_bytes)
+
+            def before_the_first_row(cursor: apsw.Cursor) -> None:
+                if not apart and guard.functions & BOUNDED:
+                    raise _NeedsBoundedFunctions
+                if guard.functions - _QUICK_FUNCTIONS:
+                    reader.set_progress_handler(clock.is_over, STEPS_WITH_FUNCTIONS)
+                columns.extend(name for name, _ in cursor.get_description())
+
+            reader.set_progress_handler(clock.is_over, STEPS_BETWEEN_LOOKS)
             try:
-                columns = list[str]()
-                cursor = _checked(reader, guard, statement, parameters, columns)
-                rows, more = _first_rows(cursor, rows_max)
+                cursor = _checked(reader, guard, asked.statement, asked.parameters, before_the_first_row)
+                rows, more = _first_rows(cursor, asked.rows_max)
                 cursor.close(True)
             except apsw.InterruptError:
-                raise Busy(
-                    f"the statement took longer than {seconds_max:g} s and was stopped; nothing was changed",
-                    hint="ask for less, or give it more time",
-                ) from None
+                raise clock.stopped() from None
+            except apsw.TooBigError:
+                raise _OutgrewItsLimit from None
+            except apsw.SQLError as exc:  # it runs: what it says may quote a row
+                raise _refused(repeated(str(exc))) from None
             finally:
-                reader.limit(apsw.SQLITE_LIMIT_LENGTH, largest)
                 reader.set_progress_handler(None)
+        clock.check()
         return Reading(tuple(columns), rows, cut=more)
 
     @contextmanager
-    def _on_views(self, user_id: bytes) -> "Iterator[tuple[apsw.Connection, _Personal]]":
+    def _on_views(self, user_id: bytes, *, apart: bool = False) -> "Iterator[tuple[apsw.Connection, _Personal]]":
         """A connection on which these views are, and nothing else may be read."""
         drawn = {name: f"rows_{secrets.token_hex(16)}" for name in self._views}
         selects = {name: select.format(user=f"x{user_id.hex()!r}") for name, select in self._views.items()}
-        with self._connection.raw_reader(list(selects.values())) as reader:
+        with self._connection.raw_reader(list(selects.values()), apart=apart) as reader:
             reader.pragma("query_only", False)
             try:
                 for name, select in selects.items():
@@ -115,6 +166,59 @@ class PersonalSql:
                 for name in (*drawn, *drawn.values()):
                     reader.execute(f"DROP VIEW IF EXISTS temp.{name}")
                 reader.pragma("query_only", True)
+
+
+class _Clock:
+    """When a statement's time is over."""
+
+    def __init__(self, seconds_max: float) -> None:
+        self._seconds_max, self._deadline = seconds_max, time.monotonic() + seconds_max
+
+    def is_over(self) -> bool:
+        return time.monotonic() > self._deadline
+
+    def check(self) -> None:
+        """Raises Busy."""
+        if self.is_over():
+            raise self.stopped()
+
+    def stopped(self) -> Busy:
+        return Busy(
+            f"the statement took longer than {self._seconds_max:g} s and was stopped; nothing was changed",
+            hint="ask for less, or give it more time",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    statement: str
+    parameters: Sequence[Value]
+    rows_max: int
+    clock: _Clock
+
+
+class _NeedsBoundedFunctions(Exception):
+    """The statement calls what must be put in the place of SQLite's functions, and nothing of it has run."""
+
+
+class _OutgrewItsLimit(Exception):
+    """A value, or a row that was to be sorted, is longer than it may be."""
+
+
+@contextmanager
+def _limited(reader: apsw.Connection, value_max_bytes: int) -> Iterator[None]:
+    """SQLite's own limits for the block: of values, patterns and arguments."""
+    wanted = {
+        apsw.SQLITE_LIMIT_LENGTH: value_max_bytes,
+        apsw.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: PATTERN_MAX_BYTES,
+        apsw.SQLITE_LIMIT_FUNCTION_ARG: ARGUMENTS_MAX,
+    }
+    usual = {limit: reader.limit(limit, value) for limit, value in wanted.items()}
+    try:
+        yield
+    finally:
+        for limit, value in usual.items():
+            reader.limit(limit, value)
 
 
 class _Personal(Guard):
@@ -136,7 +240,7 @@ class _Personal(Guard):
         if operation == apsw.SQLITE_FUNCTION:
             if inner not in self._drawn:
                 self.functions.add(second.lower())
-            return second.lower() not in FUNCTIONS_REFUSED
+            return second.lower() not in FUNCTIONS_REFUSED | _NOT_OF_PERSONAL_USE
         if operation != apsw.SQLITE_READ:
             return operation in SELECTING
         if database == "temp" and first in self._views:
@@ -179,14 +283,21 @@ def _one_reading_statement(sql: str) -> str:
 
 
 def _checked(
-    reader: apsw.Connection, guard: _Personal, sql: str, parameters: Sequence[Value], columns: list[str]
+    reader: apsw.Connection,
+    guard: _Personal,
+    sql: str,
+    parameters: Sequence[Value],
+    before_the_first_row: Callable[[apsw.Cursor], None],
 ) -> apsw.Cursor:
-    """Begin the statement; the names of its columns go into `columns`, which is known before its first row."""
+    """Begin the statement. `before_the_first_row` is called once it is compiled."""
+    compiled = False
 
     def look_at(traced: apsw.Cursor, statement: str, _bindings: object) -> bool:
+        nonlocal compiled
+        compiled = True
         if not is_blank(statement) and not is_blank(sql[len(statement) :]):
             raise InvalidInput("one statement is answered at a time, here are several; nothing was run", field="sql")
-        columns.extend(name for name, _ in traced.get_description())
+        before_the_first_row(traced)
         return True
 
     cursor = reader.cursor()
@@ -200,4 +311,8 @@ def _checked(
                 hint="it may read the views of this person, and nothing else",
                 field="sql",
             ) from None
-        raise InvalidInput(f"this is not SQL that can be answered: {exc}; nothing was run", field="sql") from None
+        raise _refused(repeated(str(exc)) if compiled else str(exc)) from None
+
+
+def _refused(words: str) -> InvalidInput:
+    return InvalidInput(f"this is not SQL that can be answered: {words}; nothing was changed", field="sql")

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import apsw
 
+from aico.data.libsql.engine_words import repeatable
 from aico.data.libsql.guard import Guard
 from aico.data.libsql.native.errors import gave_up, is_busy, is_panic, ours
 from aico.data.libsql.native.twin import Twin, filled_twin
@@ -177,7 +178,8 @@ class NativeConnection:
                 return work(self._handle())
             except ValueError as exc:
                 if not is_busy(exc) or self.in_transaction or time.monotonic() >= deadline:
-                    raise ours(exc, self._name) from (None if self._on_server else exc)  # a server may say anything
+                    passed_on = repeatable(str(exc)) and not self._on_server  # a server may say anything
+                    raise ours(exc, self._name) from (exc if passed_on else None)
             except BaseException as exc:
                 if not is_panic(exc):
                     raise

@@ -1,9 +1,10 @@
 """Turns what the libSQL wheel raises into our errors: ValueErrors that are told apart by their text alone, and panics.
 
-The texts are SQLite's own (`sqlite3_errstr` and messages that name tables and columns). What the wheel says itself about
-a value or an address may hold it, and is never passed on.
+The texts are SQLite's own (`sqlite3_errstr` and messages). What they, or the wheel itself, say about a value or an address
+may hold it, and is never passed on.
 """
 
+from aico.data.libsql.engine_words import repeated
 from aico.errors import AicoError, Busy, DiskFull, InvalidInput, StorageError, Tampered
 
 _BUSY = ("database is locked", "database table is locked", "database schema is locked", "locking protocol")
@@ -53,7 +54,7 @@ def ours(error: ValueError, name: str) -> AicoError:
             f"{name} cannot be used ({_sign(said)}); what was acknowledged before is kept",
             hint="check that the disk is there, has room and the folder is yours",
         )
-    return InvalidInput(f"{name} refused the statement: {said}; nothing was written")
+    return InvalidInput(f"{name} refused the statement: {repeated(said)}; nothing was written")
 
 
 def of_a_server(said: str, name: str) -> AicoError:
