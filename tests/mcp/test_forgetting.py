@@ -102,3 +102,13 @@ def test_a_client_held_to_one_conversation_removes_nothing_elsewhere_by_saying_t
     assert len(vault.items.list("mia")) == len(vault.preferences.list("mia")) == 1
     assert vault.album.get("mia", home).marks.note == f"not to forget: {SECRET}"
     assert [one.title for one in vault.conversations.list("mia") if one.name == "work"] == [None]
+
+
+def test_a_client_is_held_to_a_conversation_however_its_name_is_typed(vault):
+    composed, apart = "Tagebücher", "Tagebu\u0308cher"
+    mine = vault.memory.record("mia", "the red parrot", conversation=composed)
+    for held_to in (composed, apart):
+        held = Memory(vault, Scope("mia", held_to))
+        for asked in (composed, apart):
+            assert forget(held, about="parrot", conversation=asked)["messages"] == 1
+        assert forget(held, id=mine)["messages"] == 1

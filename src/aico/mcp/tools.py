@@ -15,6 +15,7 @@ from aico.ai.memory.receipts import Receipt
 from aico.clock import moment_from_text
 from aico.data.conversations import Moment
 from aico.data.facts import Fact
+from aico.data.row_ids import same_name
 from aico.errors import InvalidInput, NotFound
 from aico.mcp.requests import Arguments, Context, Forget, Recall, Recent, Record, Remember, parsed
 from aico.vault import Vault
@@ -42,6 +43,8 @@ class Scope:
         for name, value in (("user", self.user), ("conversation", self.conversation)):
             if value is not None and not value.strip():
                 raise InvalidInput(f"a {name} is named, not empty or blank; nothing was served", field=name)
+        if self.conversation is not None:
+            object.__setattr__(self, "conversation", same_name(self.conversation))
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +186,7 @@ class Memory:
         return self._scope.conversation if asked is None else self._conversation(asked)
 
     def _conversation(self, asked: str) -> str:
-        if self._scope.conversation not in (None, asked):
+        if self._scope.conversation not in (None, same_name(asked)):
             raise NotFound(
                 "this client is held to another conversation; nothing was done", hint="leave the conversation out"
             )
