@@ -17,6 +17,10 @@ from aico.testing import PASSPHRASE, cheap_settings
 try:
     with aico.open(sys.argv[1], passphrase=PASSPHRASE, settings=None if sys.argv[2] == "config.toml" else cheap_settings()) as vault:
         print(len(vault.memory.recent("mia", "c")))
+        try:
+            vault.devices.find_this()
+        except AicoError:
+            assert sys.argv[2] == "device"
 except AicoError as error:
     print(type(error).__name__)
 """
@@ -40,6 +44,7 @@ def folder(tmp_path_factory):
         ("data/aico.db-map", "StorageError"),
         ("data/lmdb/seal", "1"),
         ("data/lmdb/data.mdb", "1"),
+        ("device", "1"),
     ],
 )
 def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(folder, tmp_path, name, answer):

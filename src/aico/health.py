@@ -1,8 +1,12 @@
 """What a vault holds, and whether all is well with it: `aico status` and `aico doctor`."""
 
 import os
-from collections.abc import Sequence
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from aico.ai.memory.embedding import EmbeddingStatus
@@ -18,6 +22,9 @@ from aico.errors import AicoError, KeyringUnavailable
 from aico.security import keyring, session_unlock
 from aico.settings import CONFIG_FILE
 from aico.views import Views, ViewStatus
+
+INTERRUPTED_AFTER_S = 24 * 3600
+"""What is newer somebody may be just making: a backup, the copy that it reads."""
 
 _COUNTED = ("users", "conversations", "messages", "facts", "erasures")
 
@@ -67,7 +74,7 @@ def status_of(
 ) -> Status:
     """Counts, keyslots, size on disk, embedding models and views."""
     rows = {table: connection.fetch_all(f"SELECT count(*) FROM {table}")[0][0] for table in _COUNTED}
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    size = sum(state.st_size for _, state in _all_in(folder) if stat.S_ISREG(state.st_mode))
     return Status(
         folder,
         vault_format,
@@ -228,10 +235,8 @@ def _audit_log(audit_log: AuditLog) -> Finding:
 
 
 def _permissions(folder: Path) -> Finding:
-    ours = (
-        path for path in (folder, *folder.rglob("*")) if path.name != CONFIG_FILE
-    )  # written by hand, holds no secret
-    loose = [path for path in ours if path.lstat().st_mode & 0o077 or path.lstat().st_uid != os.geteuid()]
+    ours = {path: state for path, state in _all_in(folder) if path.name != CONFIG_FILE}  # by hand, holds no secret
+    loose = [path for path, state in ours.items() if state.st_mode & 0o077 or state.st_uid != os.geteuid()]
     if loose:
         return Finding(
             "permissions",
@@ -242,8 +247,21 @@ def _permissions(folder: Path) -> Finding:
     return Finding("permissions", True, "folder and files are yours alone")
 
 
+def _all_in(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """The folder and all in it as they are now; what others delete meanwhile is left out."""
+    inside = (Path(place, name) for place, folders, files in os.walk(folder) for name in (*folders, *files))
+    for path in chain([folder], inside):
+        with suppress(FileNotFoundError):
+            yield path, path.lstat()
+
+
 def _leftovers(folder: Path) -> Finding:
-    left = [path for path in folder.rglob("*") if path.is_file() and ".new-" in str(path.relative_to(folder))]
+    before = time.time() - INTERRUPTED_AFTER_S
+    left = [
+        path
+        for path, state in _all_in(folder)
+        if stat.S_ISREG(state.st_mode) and state.st_mtime < before and ".new-" in str(path.relative_to(folder))
+    ]
     if left:
         return Finding(
             "leftovers",
@@ -287,7 +305,7 @@ def _reranker(second_look: SecondLook) -> Finding:
 
 def _keyring(*, needed: bool) -> Finding:
     try:
-        return Finding("keyring", True, f"{keyring.backend_name()} is available")
+        return Finding("keyring", True, f"{keyring.try_out()} is available")
     except KeyringUnavailable as exc:
         if needed:
             return Finding("keyring", False, str(exc), exc.hint)

@@ -1,13 +1,13 @@
 """The ways to unlock an open vault: add, change and remove them. The data is never touched."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from aico.data.audit_log import Action, AuditLog
 from aico.data.libsql import LibSQLConnection
 from aico.data.row_ids import NaturalIds
-from aico.errors import DiskFull, StorageError
+from aico.errors import DiskFull, KeyringUnavailable, StorageError
 from aico.rotation import Begun, OnProgress, Rotation
 from aico.security import keyring, session_unlock
 from aico.security.keys import NaturalKey, Passphrase, RootKey
@@ -144,7 +144,7 @@ class VaultKeys:
             changed = current.before.with_keyring(self._root)
             self._replace(current, changed, Action.KEYRING_ADDED, changed.keyslots[-1])
         for entry in current.before.keyring_entries():
-            keyring.forget_secret(entry)
+            _let_go_of(entry)
 
     def remove(self, slot_id: str) -> None:
         """Take one way to unlock away. Raises NotFound, or InvalidInput for the last passphrase or recovery phrase.
@@ -160,7 +160,7 @@ class VaultKeys:
             left, removed = current.before.with_slot_removed(self._root, slot_id)
             self._replace(current, left, Action.KEYSLOT_REMOVED, removed)
         if removed.kind == "keyring":
-            keyring.forget_secret(current.before.keyring_entry(removed))
+            _let_go_of(current.before.keyring_entry(removed))
 
     def rotate(
         self,
@@ -290,6 +290,12 @@ class VaultKeys:
 
 def _infos(slots: Iterable[Keyslot]) -> list[SlotInfo]:
     return [SlotInfo(slot.id, slot.kind) for slot in slots]
+
+
+def _let_go_of(entry: str) -> None:
+    """Take a secret that opens nothing any more out of the keyring; without one, as on another machine, it stays there."""
+    with suppress(KeyringUnavailable):
+        keyring.forget_secret(entry)
 
 
 def _silent(_what: str, _done: int, _total: int) -> None:

@@ -166,10 +166,30 @@ def test_a_keyring_that_keeps_nothing_or_keeps_it_in_the_clear_is_refused(use, v
     for attempt in (
         lambda: made.with_keyring(keys.root),
         lambda: ours.find_secret("a vault/a slot"),
-        ours.backend_name,
+        ours.try_out,
         lambda: ours.forget_secret("a vault/a slot"),
     ):
         with pytest.raises(KeyringUnavailable):
+            attempt()
+
+
+class Broken(MemoryKeyring):
+    """Raises what is no error of `keyring`'s, as a backend does whose bus is gone."""
+
+    def _check(self):
+        raise ConnectionResetError("the bus is gone")
+
+
+def test_whatever_a_keyring_raises_it_is_unavailable(use, vault):
+    made, keys = vault
+    use(Broken())
+    for attempt in (
+        lambda: made.with_keyring(keys.root),
+        lambda: ours.find_secret("a vault/a slot"),
+        ours.try_out,
+        lambda: ours.forget_secret("a vault/a slot"),
+    ):
+        with pytest.raises(KeyringUnavailable, match="ConnectionResetError"):
             attempt()
 
 
@@ -182,4 +202,4 @@ def test_a_configured_keyring_that_does_not_work_here_is_told(named):
 
 
 def asked_for_its_name():
-    return ours.backend_name()
+    return ours.try_out()

@@ -139,6 +139,13 @@ def test_a_keyring_that_is_gone_opens_nothing_and_says_so_by_asking(tmp_path, us
     assert unlock(tmp_path, made, now=lambda: later(1)) is None
 
 
+def test_a_session_ends_without_the_keyring_too(tmp_path, use, memory, vault):
+    made, _ = begun(tmp_path, vault)
+    use(FailKeyring())
+    assert end(tmp_path, made)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("ttl_s", [0, -1, LONGEST_S + 1])
 def test_a_life_out_of_bounds_is_refused(tmp_path, memory, vault, ttl_s):
     with pytest.raises(InvalidInput):

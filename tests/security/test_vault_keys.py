@@ -190,6 +190,14 @@ def test_a_removed_slot_opens_nothing(folder, memory):
     open_with(folder, phrase).close()
 
 
+def test_the_slot_of_a_keyring_that_is_gone_is_removed(folder, memory):
+    with open_with(folder) as vault:
+        vault.keys.add_keyring()
+        memory.locked = True
+        vault.keys.remove(vault.keys.list_slots()[-1].id)
+        assert vault.keys.slots() == ["passphrase"]
+
+
 def test_the_last_way_that_a_person_knows_cannot_be_removed(folder, memory):
     with open_with(folder) as vault:
         vault.keys.add_keyring()

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from aico.errors import AicoError, storage_error
+from aico.files import open_plain_file
 from aico.security.envelope import Place
 from aico.security.keys import ValueKey
 from aico.security.stream import open_stream, seal_stream
@@ -44,7 +45,7 @@ class Snapshots:
     def read(self, user_id: bytes) -> tuple[Head, dict[str, memoryview]] | None:
         """A person's snapshot, each table as it was given; None where there is none that opens, which is then deleted."""
         try:
-            with self._path(user_id).open("rb") as file:
+            with os.fdopen(open_plain_file(self._path(user_id)), "rb") as file:
                 plain = memoryview(b"".join(open_stream(file, keys=dict(self._keys()), bound_to=_place(user_id))))
             at = 4 + int.from_bytes(plain[:4], "big")
             head = msgspec.json.decode(plain[4:at], type=Head)

@@ -17,7 +17,7 @@ from aico.data.libsql import LibSQLConnection, Row
 from aico.data.limits import checked_label, checked_name
 from aico.data.row_ids import ID_BYTES, parsed_id
 from aico.errors import NotFound, Tampered, storage_error
-from aico.files import place_new_file
+from aico.files import place_new_file, read_plain_file
 
 DEVICE_FILE = "device"
 
@@ -174,7 +174,7 @@ class DeviceRepository:
         try:
             if not self._file.exists():
                 self._make_file()
-            text = self._file.read_text(encoding="ascii", errors="replace").strip()
+            text = read_plain_file(self._file).decode("ascii", errors="replace").strip()
         except OSError as exc:
             raise storage_error(exc, self._file, "the device was not registered") from exc
         try:

@@ -96,7 +96,10 @@ class EncryptedFile:
 
     def tell(self) -> int:
         """Where reading goes on, or how many bytes the new content has so far."""
-        return self._file.tell()
+        if self._replacement is None:
+            return self._file.tell()
+        self._file.flush()
+        return self._replacement.tell()
 
     def flush(self) -> None:
         """Seal what waits in memory; it becomes the file's content when the file is closed."""

@@ -18,7 +18,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from aico.errors import IntegrityError, storage_error
-from aico.files import replace_whole, sync_folder
+from aico.files import read_plain_file, replace_whole, sync_folder
 from aico.security.envelope import Place, Sealer
 from aico.security.keys import KeyEncryptionKey, Purpose, RootKey, ValueKey
 
@@ -189,8 +189,7 @@ def _sweep(folder: Path) -> None:
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            return file.read(_LARGEST_BYTES)
+        return read_plain_file(path, _LARGEST_BYTES)
     except OSError:
         return b""
 

@@ -3,13 +3,17 @@
 It never holds the root key or the passphrase, only a random secret that opens one keyslot.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
 
 from aico.errors import KeyringUnavailable
 from aico.security.keys import KeyEncryptionKey
 
 if TYPE_CHECKING:
     from keyring.backend import KeyringBackend
+
+T = TypeVar("T")
 
 SERVICE = "aico"
 # `keyring` itself recommends backends from priority 1; below are `null`, `fail` and those that write files.
@@ -32,39 +36,38 @@ def find_secret(entry: str) -> KeyEncryptionKey | None:
 
 def store_note(entry: str, text: str) -> None:
     """Keep a text under the name `entry`. Raises KeyringUnavailable; nothing is stored then."""
-    from keyring.errors import KeyringError
-
-    try:
-        _backend().set_password(SERVICE, entry, text)
-    except KeyringError as exc:
-        raise _unavailable(f"it refused: {type(exc).__name__}") from exc
+    _asked(lambda backend: backend.set_password(SERVICE, entry, text))
 
 
 def find_note(entry: str, *, service: str = SERVICE) -> str | None:
     """The text under the name `entry`, None if there is none. Raises KeyringUnavailable."""
-    from keyring.errors import KeyringError
-
-    try:
-        return _backend().get_password(service, entry)
-    except KeyringError as exc:
-        raise _unavailable(f"it refused: {type(exc).__name__}") from exc
+    return _asked(lambda backend: backend.get_password(service, entry))
 
 
 def forget_secret(entry: str) -> None:
-    """Take the secret out of the keyring; nothing happens if it was not there."""
-    from keyring.errors import KeyringError, PasswordDeleteError
+    """Take the secret out of the keyring; nothing happens if it was not there. Raises KeyringUnavailable."""
+    from keyring.errors import PasswordDeleteError
 
-    try:
-        _backend().delete_password(SERVICE, entry)
-    except PasswordDeleteError:
-        return
-    except KeyringError as exc:
-        raise _unavailable(f"it refused: {type(exc).__name__}") from exc
+    def forget(backend: "KeyringBackend") -> None:
+        with suppress(PasswordDeleteError):
+            backend.delete_password(SERVICE, entry)
+
+    _asked(forget)
 
 
-def backend_name() -> str:
-    """The keyring in use, for `aico doctor`. Raises KeyringUnavailable."""
+def try_out() -> str:
+    """The name of the keyring in use, once it was asked for something. Raises KeyringUnavailable."""
+    find_note("nothing")
     return _backend().name
+
+
+def _asked(ask: "Callable[[KeyringBackend], T]") -> T:
+    """What the keyring answers. It lets errors of its own, of the bus and of the system through: all say the same to us."""
+    backend = _backend()
+    try:
+        return ask(backend)
+    except Exception as exc:
+        raise _unavailable(f"it refused: {type(exc).__name__}") from exc
 
 
 def _backend() -> "KeyringBackend":

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from aico.errors import storage_error
+from aico.files import open_plain_file
 from aico.security.envelope import Place
 from aico.security.keys import ValueKey
 from aico.security.stream import SealedReader, SealedWriter
@@ -39,7 +40,7 @@ class SnapshotFiles:
             if not path.exists():
                 yield None
                 return
-            source = path.open("rb")
+            source = os.fdopen(open_plain_file(path), "rb")
             with source, SealedReader(source, keys=self._keys(), bound_to=self._place(user_id)) as reader:
                 yield reader
         except OSError as exc:
