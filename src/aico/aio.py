@@ -335,6 +335,7 @@ class AsyncBackups(Twin[Backups]):
     list = awaited(Backups.list)
     verify = awaited(Backups.verify)
     prune = awaited(Backups.prune)
+    prune_forgotten = awaited(Backups.prune_forgotten)
     forgotten_since = awaited(Backups.forgotten_since)
     reseal = awaited(Backups.reseal)
 
