@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aico.cli._backups import backups_holding_forgotten, tell_of_backups
 from aico.cli._options import Call, common, piped_text
 from aico.cli._show import answer, number_of, say
 from aico.cli._unlock import ask_hidden, at_terminal, can_confirm, confirmed, opened
@@ -128,6 +129,7 @@ def erase(call: Call, *, name: str, yes: bool) -> None:
             raise AicoError("not confirmed; nothing was erased")
         erased = vault.erase_user(profile.name)
         verified = erased.verify()
+        backups = backups_holding_forgotten(vault)
     receipt = erased.receipt
     document = {
         "id": profile.id,
@@ -136,10 +138,16 @@ def erase(call: Call, *, name: str, yes: bool) -> None:
         "removed": receipt.removed | erased.removed,
         "log_cleared": erased.log_cleared,
         "verified": verified,
+        "backups": backups,
     }
     counted = f"{number_of(len(receipt.messages), 'message')} and {number_of(len(receipt.facts), 'fact')}"
     looked = "✓ Looked again: nothing is left." if verified else "✗ Looked again: something is left. Run it again."
-    answer(document, lambda: say(f"Erased, with {counted}.\n{looked}"), as_json=call.as_json)
+
+    def show() -> None:
+        say(f"Erased, with {counted}.\n{looked}")
+        tell_of_backups(backups)
+
+    answer(document, show, as_json=call.as_json)
     click.get_current_context().exit(0 if verified else NOT_WELL)
 
 
