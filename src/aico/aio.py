@@ -400,6 +400,7 @@ class AsyncEmbeddings(Twin[Embeddings]):
     lag = awaited(Embeddings.lag)
     catch_up = awaited(Embeddings.catch_up)
     drop = awaited(Embeddings.drop)
+    try_out = awaited(Embeddings.try_out)
 
 
 class AsyncWorking(Twin[WorkingMemoryStore]):
