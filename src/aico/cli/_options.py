@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
@@ -59,11 +59,18 @@ writing_user_option = click.option(
 )
 
 
+def standard_input() -> BinaryIO:
+    """What is piped in. Raises InvalidInput where the program was started without standard input."""
+    if sys.stdin is None:
+        raise InvalidInput("standard input is closed; nothing was changed", hint="pipe something in, or name a file")
+    return sys.stdin.buffer
+
+
 def piped_text() -> str:
-    """Standard input as text, without the line break that ends it. Raises InvalidInput if it is not UTF-8."""
+    """Standard input as text, without the line break that ends it. Raises InvalidInput if it is closed or not UTF-8."""
     from aico.data.limits import TEXT_MAX_BYTES
 
-    raw = sys.stdin.buffer.read(TEXT_MAX_BYTES + 3)
+    raw = standard_input().read(TEXT_MAX_BYTES + 3)
     if len(raw) > TEXT_MAX_BYTES + 2:
         raise InvalidInput(f"standard input has more than the {TEXT_MAX_BYTES:,} bytes that fit; nothing was changed")
     try:

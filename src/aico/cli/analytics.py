@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aico.cli._options import Call, common, text_argument, user_option
-from aico.cli._show import answer, console, number_of, printable, say
+from aico.cli._show import answer, console, number_of, print_text, printable, say
 from aico.cli._unlock import chosen_user, opened
 from aico.errors import InvalidInput
 
@@ -158,13 +158,13 @@ def _write_csv(found: "Answer") -> None:
     import io
     import json
 
-    text, at_a_terminal = io.StringIO(), sys.stdout.isatty()
+    text, at_a_terminal = io.StringIO(), sys.stdout is not None and sys.stdout.isatty()
     rows = csv.writer(text)
     rows.writerow(found.columns)
     for row in _plain(found):
         plain = [json.dumps(value) if isinstance(value, list | dict | bool) else value for value in row]
         rows.writerow([printable(value) if at_a_terminal and isinstance(value, str) else value for value in plain])
-    click.echo(text.getvalue(), nl=False)
+    print_text(text.getvalue())
 
 
 def _plain(found: "Answer") -> list[list[Any]]:

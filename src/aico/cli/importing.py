@@ -1,13 +1,12 @@
 """`aico import`: memories from elsewhere."""
 
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from aico.cli._options import Call, common, writing_user_option
+from aico.cli._options import Call, common, standard_input, writing_user_option
 from aico.cli._progress import byte_progress, count_progress
 from aico.cli._show import answer, number_of, printable, say
 from aico.cli._unlock import FIRST_USER, ask_hidden, at_terminal, chosen_user, opened, secret_in
@@ -78,7 +77,7 @@ def import_(
         old_secret = _old_secret(old_key_file) if kind == UPSTREAM else None
         with count_progress("reading") if kind == UPSTREAM else byte_progress("reading") as on_progress:
             report = vault.import_(
-                sys.stdin.buffer if file == "-" else file,
+                standard_input() if file == "-" else file,
                 user,
                 fallback_user=_fallback_user(vault),
                 kind=kind,

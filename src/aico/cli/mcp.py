@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aico.cli._options import Call, common
+from aico.cli._options import Call, common, standard_input
 from aico.cli._show import answer, console, say
 from aico.cli._unlock import FIRST_USER, can_confirm, chosen_user, confirmed
 from aico.errors import AicoError, InvalidInput, NotFound
@@ -44,7 +44,8 @@ def mcp(call: Call, *, user: str | None, conversation: str | None, read_only: bo
         return
     if call.as_json:
         raise InvalidInput("standard output belongs to the protocol; nothing was served", hint="leave --json out")
-    if sys.stdin.isatty():  # a person, not a program
+    standard_input()  # a client's requests come by it
+    if can_confirm():  # a person, not a program
         say(context.get_help())
         return
     import aico

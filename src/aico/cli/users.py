@@ -1,6 +1,5 @@
 """`aico users`: who uses the companion, what is known about them, and their PINs. A PIN is never an argument."""
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -8,7 +7,7 @@ import click
 from aico.cli._backups import backups_holding_forgotten, tell_of_backups
 from aico.cli._options import Call, common, piped_text
 from aico.cli._show import answer, number_of, say
-from aico.cli._unlock import ask_hidden, at_terminal, can_confirm, confirmed, opened
+from aico.cli._unlock import ask_hidden, can_confirm, confirmed, opened
 from aico.errors import AicoError, InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -185,7 +184,7 @@ def check_pin(call: Call, *, name: str) -> None:
     """
     with opened(call.home) as vault:
         profile = vault.users.find_by_name(name)
-        pin = ask_hidden("PIN: ") if at_terminal() and sys.stdin.isatty() else piped_text()
+        pin = ask_hidden("PIN: ") if can_confirm() else piped_text()
         vault.pins.authenticate_user(NOBODY if profile is None else profile.id, pin)
     answer({"authenticated": True}, lambda: say("✓ This is the PIN."), as_json=call.as_json)
 
@@ -261,7 +260,7 @@ def _switch(call: Call, name: str, *, active: bool) -> None:
 
 def _asked_change(*, has_pin: bool) -> tuple[str | None, str]:
     """The old PIN where there is one, and the new one. Raises InvalidInput."""
-    if sys.stdin.isatty():
+    if can_confirm():
         return (ask_hidden("Old PIN: ") if has_pin else None), _asked_new()
     lines = piped_text().split("\n")
     if len(lines) != 1 + has_pin:
@@ -273,7 +272,7 @@ def _asked_change(*, has_pin: bool) -> tuple[str | None, str]:
 
 
 def _asked_new() -> str:
-    if not sys.stdin.isatty():
+    if not can_confirm():
         return piped_text()
     new = ask_hidden("New PIN or passphrase: ")
     if new != ask_hidden("The same again: "):
