@@ -157,6 +157,14 @@ def test_a_backup_made_while_others_write_is_consistent(vault, tmp_path):
         assert len(texts_in(tmp_path / str(number))) % 100 == 0
 
 
+def test_an_empty_name_is_not_the_current_folder(vault, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for call in (vault.backups.create, vault.backups.list, vault.backups.prune_forgotten):
+        with pytest.raises(InvalidInput):
+            call("")
+    assert not list(tmp_path.glob(f"*{SUFFIX}"))
+
+
 def test_a_missing_link_is_named_and_nothing_restored(vault, tmp_path):
     first = vault.backups.create()
     vault.clock.move(timedelta(hours=1))

@@ -284,6 +284,8 @@ class Backups:
         return int(self._connection.fetch_all("SELECT coalesce(max(id), 0) FROM audit_log")[0][0])
 
     def _place(self, folder: Path | str | None) -> Path:
+        if folder == "":
+            raise InvalidInput("the folder for backups has no name; nothing was done", field="folder")
         return self.folder if folder is None else Path(folder).expanduser().absolute()
 
     def _newest(self, place: Path) -> BackupFile | None:

@@ -24,6 +24,17 @@ class Call:
     as_json: bool
 
 
+class PathName(click.ParamType[Path]):
+    """A path. An empty one, as of a variable that is not set, would be the current folder, and is refused."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:  # as typed
+        if not str(value) or "\0" in str(value):
+            self.fail("this is no name of a file or folder; nothing was done", param, ctx)
+        return Path(value)
+
+
 def common(command: Callable[..., None]) -> Callable[..., None]:
     """The options that every command takes. The command gets them as its first argument, a `Call`."""
 
@@ -33,6 +44,10 @@ def common(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def called(context: click.Context, /, *, as_json: bool, home: str | None, **given: Any) -> None:
         folder = home if home is not None else context.obj
+        if folder == "":
+            raise InvalidInput(
+                "--home names no folder; nothing was done", hint="leave it out for AICO_HOME, else ~/.aico"
+            )
         command(Call(None if folder is None else Path(folder), as_json), **given)
 
     return called

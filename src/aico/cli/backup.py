@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aico.cli._backups import how_they_go
-from aico.cli._options import Call, common
+from aico.cli._options import Call, PathName, common
 from aico.cli._show import answer, console, day_and_time, number_of, printable, say, size
 from aico.cli._unlock import ask_hidden, at_terminal, opened
 from aico.errors import InvalidInput, KeyringUnavailable, KeyslotMissing
@@ -20,7 +20,7 @@ _folder_option = click.option(
     "--to",
     "folder",
     metavar="FOLDER",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     help="Where the backups lie. Default: the vault's own folder `backups`; another disk is safer.",
 )
 
@@ -49,7 +49,7 @@ def create(call: Call, *, full: bool, folder: Path | None) -> None:
 
 
 @backup.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PathName())
 @common
 def verify(call: Call, *, file: Path) -> None:
     """Read a backup, and all it builds on, to the last byte."""
@@ -115,10 +115,12 @@ def prune(call: Call, *, keep: int | None, forgotten: bool, folder: Path | None)
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--to", "folder", metavar="PATH", help="The new vault's folder. Default: the one of --home.")
+@click.argument("file", type=PathName())
+@click.option(
+    "--to", "folder", type=PathName(), metavar="PATH", help="The new vault's folder. Default: the one of --home."
+)
 @common
-def restore(call: Call, *, file: Path, folder: str | None) -> None:
+def restore(call: Call, *, file: Path, folder: Path | None) -> None:
     """Make a vault from a backup.
 
     Its folder must not exist yet: nothing is ever overwritten. It opens with the secrets of the day of the backup.
@@ -129,7 +131,7 @@ def restore(call: Call, *, file: Path, folder: str | None) -> None:
     answer(_document(restored), lambda: say(f"Restored: {_line(restored)}"), as_json=call.as_json)
 
 
-def _restored(file: Path, place: Path | str | None, on_progress: "OnProgress | None") -> "BackupInfo":
+def _restored(file: Path, place: Path | None, on_progress: "OnProgress | None") -> "BackupInfo":
     import aico
     from aico.settings import passphrase_file
 

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aico.cli._options import Call, common, moment_option, text_argument, text_option, user_option, writing_user_option
+from aico.cli._options import (
+    Call,
+    PathName,
+    common,
+    moment_option,
+    text_argument,
+    text_option,
+    user_option,
+    writing_user_option,
+)
 from aico.cli._show import answer, console, day_and_time, number_of, print_indented, printable, say
 from aico.cli._unlock import FIRST_USER, can_confirm, chosen_user, opened
 from aico.errors import InvalidInput
@@ -260,7 +269,7 @@ def review(
 @click.option("--endpoint", metavar="URL", required=True, help="The model server's address.")
 @click.option("--model", required=True, help="The model's name there.")
 @click.option("--api", type=click.Choice(["ollama", "openai"]), default="ollama", show_default=True, help="Its kind.")
-@click.option("--api-key-file", type=click.Path(path_type=Path), help="Read the key it asks for from this file.")
+@click.option("--api-key-file", type=PathName(), help="Read the key it asks for from this file.")
 @click.option("--limit", type=click.IntRange(min=1), help="About how many messages at most.")
 @user_option
 @common

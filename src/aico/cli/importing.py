@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aico.cli._options import Call, common, standard_input, writing_user_option
+from aico.cli._options import Call, PathName, common, standard_input, writing_user_option
 from aico.cli._progress import byte_progress, count_progress
 from aico.cli._show import answer, number_of, printable, say
 from aico.cli._unlock import FIRST_USER, ask_hidden, at_terminal, chosen_user, opened, secret_in
@@ -29,7 +29,7 @@ _CALLED = {
 
 
 @click.command("import")
-@click.argument("file")
+@click.argument("file", type=PathName())
 @click.option(
     "--from",
     "kind",
@@ -38,7 +38,7 @@ _CALLED = {
 )
 @click.option(
     "--old-key-file",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     envvar="AICO_UPSTREAM_KEY_FILE",
     help="For aico-upstream: read that installation's master password or key from this file. Asked for otherwise.",
 )
@@ -50,7 +50,7 @@ _CALLED = {
 def import_(
     call: Call,
     *,
-    file: str,
+    file: Path,
     kind: Any,
     old_key_file: Path | None,
     skip_bad: bool,
@@ -77,7 +77,7 @@ def import_(
         old_secret = _old_secret(old_key_file) if kind == UPSTREAM else None
         with count_progress("reading") if kind == UPSTREAM else byte_progress("reading") as on_progress:
             report = vault.import_(
-                standard_input() if file == "-" else file,
+                standard_input() if str(file) == "-" else file,
                 user,
                 fallback_user=_fallback_user(vault),
                 kind=kind,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from aico.cli._options import Call, common, moment_option, text_argument
+from aico.cli._options import Call, PathName, common, moment_option, text_argument
 from aico.cli._show import answer, console, number_of, print_indented, print_json, printable, say, standard_output
 from aico.cli._unlock import can_confirm, confirmed, opened
 from aico.errors import AicoError, InvalidInput, NotFound
@@ -136,10 +136,10 @@ def stat(call: Call) -> None:
 
 
 @logs.command()
-@click.argument("output", metavar="FILE|-")
+@click.argument("output", type=PathName(), metavar="FILE|-")
 @common
 @filtered
-def export(call: Call, *, filters: dict[str, Any], output: str) -> None:
+def export(call: Call, *, filters: dict[str, Any], output: Path) -> None:
     """Write entries to a new file, or with - to standard output, in the order they were written, an object a line.
 
     What is written is readable by whoever gets it: it leaves the vault's protection. It never replaces another file.
@@ -148,8 +148,8 @@ def export(call: Call, *, filters: dict[str, Any], output: str) -> None:
     from aico.portability.export import new_file
 
     with ExitStack() as closing:
-        to_screen = output == "-"
-        target = closing.enter_context(standard_output(as_json=call.as_json) if to_screen else new_file(Path(output)))
+        to_screen = str(output) == "-"
+        target = closing.enter_context(standard_output(as_json=call.as_json) if to_screen else new_file(output))
         vault = closing.enter_context(opened(call.home))
         chosen = _of_vault(vault, filters)
         vault.audit_log.append(Action.EXPORTED, counts={"logs": vault.logs.count_logs(**chosen)})

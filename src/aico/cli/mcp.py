@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aico.cli._options import Call, common, standard_input
+from aico.cli._options import Call, PathName, common, standard_input
 from aico.cli._show import answer, console, say
 from aico.cli._unlock import FIRST_USER, can_confirm, chosen_user, confirmed
 from aico.errors import AicoError, InvalidInput, NotFound
@@ -62,7 +62,7 @@ def mcp(call: Call, *, user: str | None, conversation: str | None, read_only: bo
 @click.argument("client", type=click.Choice(sorted(CLIENTS)))
 @_scope_options
 @click.option("--name", default="aico", show_default=True, help="What the entry is called.")
-@click.option("--file", type=click.Path(path_type=Path), help="Another configuration file of the same client.")
+@click.option("--file", type=PathName(), help="Another configuration file of the same client.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @common
 def install(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aico.cli._options import Call, common
+from aico.cli._options import Call, PathName, common
 from aico.cli._progress import count_progress
 from aico.cli._show import answer, number_of, say
 from aico.cli._unlock import opened
@@ -94,7 +94,7 @@ def rerank(call: Call, *, name: str, url: str | None, key_env: str | None) -> No
 
     folder = _vault_to_change(call)
     kind, _, model = name.partition("/")
-    if kind == "onnx":
+    if kind == "onnx" and model:
         model = str(Path(model).expanduser().absolute())  # the vault may be opened from another folder
     given = {"kind": kind, "model": model, "url": url, "api_key_env": key_env}
     table: dict[str, str | int] = {key: value for key, value in given.items() if value is not None}
@@ -113,7 +113,7 @@ def rerank(call: Call, *, name: str, url: str | None, key_env: str | None) -> No
 
 
 @models.command("install")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PathName())
 @common
 def install(call: Call, *, file: Path) -> None:
     """Install the default model's weights from a file.

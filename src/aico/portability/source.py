@@ -77,6 +77,8 @@ def opened_source(place: Path | str | BinaryIO) -> Iterator[Source]:
     if not isinstance(place, str | Path):
         yield Source([Part("", None, lambda: nullcontext(place))], Counter())
         return
+    if not str(place):
+        raise InvalidInput("the file has no name; nothing was imported", hint="check its path")
     path = Path(place).expanduser()
     try:
         mode = path.stat().st_mode
