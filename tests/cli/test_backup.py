@@ -79,6 +79,8 @@ def test_backups_from_before_a_rotation_are_told_and_open_as_on_their_day(home: 
     made = run_json("backup", "create", "--to", disk)
     run_json("keys", "rotate")
     assert run_json("backup", "list", "--to", disk) == {"backups": [], "others": 1}
+    asked = run_json("backup", "verify", made["path"], exit_code=3)
+    assert "before the keys were rotated" in asked["message"] and "aico restore" in asked["hint"]
     assert "from before the keys were rotated" in run("backup", "list", "--to", disk).stdout
     restored = str(tmp_path / "restored")
     run_json("restore", made["path"], "--to", restored)

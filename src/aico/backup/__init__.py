@@ -31,7 +31,16 @@ from aico.data.libsql.connection import move_to_engine
 from aico.data.libsql.registry import SchemaRegistry
 from aico.data.libsql.sealed.page_cipher import DatabaseKeys
 from aico.data.libsql.sealed.page_copies import PageCopy
-from aico.errors import AicoError, IntegrityError, InvalidInput, NotFound, StorageError, Tampered, storage_error
+from aico.errors import (
+    AicoError,
+    IntegrityError,
+    InvalidInput,
+    NotFound,
+    StorageError,
+    Tampered,
+    UnlockError,
+    storage_error,
+)
 from aico.files import sync_folder
 from aico.security.keys import Purpose
 from aico.security.keyslots import Unlocked, VaultFile
@@ -215,12 +224,14 @@ class Backups:
     def verify(self, path: Path | str, *, on_progress: OnProgress | None = None) -> BackupInfo:
         """Read a backup, and all it builds on, to the last byte.
 
-        Raises Tampered, NotFound if one of them is missing, StorageError. It can then not be restored.
+        Raises Tampered, NotFound if one of them is missing, StorageError: it can then not be restored. UnlockError for
+        one from before the keys were rotated, which only a restore can read.
 
         >>> made = vault.backups.create()
         >>> vault.backups.verify(made.path) == made
         True
         """
+        self._check_generation(Path(path))
         chain = _chain(Path(path), self._keys)
         for _ in _pages(chain, on_progress or _silent):
             pass
@@ -273,6 +284,15 @@ class Backups:
             if info.parent in holding or self.forgotten_since(info):
                 holding.add(info.id)
         return holding
+
+    def _check_generation(self, path: Path) -> None:
+        """Raise UnlockError for a backup of this vault, by what stands in front of it, whose keys are no longer known."""
+        _, vault_id, keys = self._current()
+        if VaultFile.parse(read_vault_json(path), path).vault_id == vault_id and generation_of(path) not in keys:
+            raise UnlockError(
+                f"{path.name} is from before the keys were rotated, and opens with the secrets of its day; nothing was read",
+                hint="`aico restore FILE --to FOLDER` with those secrets reads all of it, and tells whether it is whole",
+            )
 
     def _is_whole(self, backup: BackupInfo) -> bool:
         with suppress(IntegrityError, NotFound, StorageError):
