@@ -60,7 +60,7 @@ def import_(
 ) -> None:
     """Bring in chats: ChatGPT's or Claude's export, JSON Lines, or our own export.
 
-    FILE is the ZIP file as it came, a folder, one of its files, or - for standard input. What it is shows from its
+    FILE is the ZIP file as it came, a folder, one of its files, or - for standard input, but not for a ZIP. What it is shows from its
     content. JSON Lines hold one message a line, such as {"text": "I moved to Lisbon.", "conversation": "c1", "at":
     "2026-05-08T19:30:00+02:00"}; role, speaker and source_id may be added.
 

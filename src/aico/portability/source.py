@@ -109,8 +109,13 @@ def kind_of(head: bytes) -> str:
     """What a file is by its first bytes: "chatgpt", "claude", "aico", or "jsonl" where nothing else fits.
 
     The key that tells comes before any message in each of the products' files, and inside a text its quotes would be
-    escaped. Raises InvalidInput for a list of something else.
+    escaped. Raises InvalidInput for a list of something else, and for a ZIP archive, which is read from
+    its end.
     """
+    if head.startswith(b"PK\x03\x04"):
+        raise InvalidInput(
+            "this is a ZIP archive, which cannot be read from a pipe; nothing was imported", hint="name it as a file"
+        )
     found = re.search(rb'(?<!\\)"(mapping|chat_messages|aico_export)"\s*:', head)
     if found:
         return {b"mapping": "chatgpt", b"chat_messages": "claude", b"aico_export": "aico"}[found[1]]
