@@ -115,14 +115,18 @@ def confirmed(question: str) -> bool:
 
 
 def secret_in(file: Path) -> str:
-    """The passphrase or key that a file holds. Raises InvalidInput."""
+    """The passphrase, phrase or key that a file holds. Raises InvalidInput."""
     try:
         return file.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as exc:
         raise InvalidInput(
-            f"the passphrase's file cannot be read: {type(exc).__name__}; nothing was changed",
+            f"the file that holds the secret cannot be read ({_why(exc)}); nothing was changed",
             hint="check its path and permissions",
         ) from None
+
+
+def _why(problem: OSError | UnicodeDecodeError) -> str:
+    return "it is not UTF-8" if isinstance(problem, UnicodeDecodeError) else problem.strerror or type(problem).__name__
 
 
 def asked_twice() -> str:
