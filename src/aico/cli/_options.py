@@ -13,6 +13,7 @@ import click
 from aico.clock import moment_from_text
 from aico.errors import InvalidInput
 
+_COUNT_MOST = 1 << 40
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 
@@ -33,6 +34,13 @@ class PathName(click.ParamType[Path]):
         if not str(value) or "\0" in str(value):
             self.fail("this is no name of a file or folder; nothing was done", param, ctx)
         return Path(value)
+
+
+class Count(click.IntRange):
+    """How many: a whole number from `min` on. One beyond what any store holds means all there is."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # as typed
+        return min(int(super().convert(value, param, ctx)), _COUNT_MOST)
 
 
 def common(command: Callable[..., None]) -> Callable[..., None]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aico.cli._backups import how_they_go
-from aico.cli._options import Call, PathName, common
+from aico.cli._options import Call, Count, PathName, common
 from aico.cli._show import answer, console, day_and_time, number_of, printable, say, size
 from aico.cli._unlock import ask_hidden, at_terminal, opened
 from aico.errors import InvalidInput, KeyringUnavailable, KeyslotMissing
@@ -81,9 +81,7 @@ def list_(call: Call, *, folder: Path | None) -> None:
 
 
 @backup.command()
-@click.option(
-    "--keep", type=click.IntRange(min=1), help="Delete all but this many of the newest, and what they build on."
-)
+@click.option("--keep", type=Count(min=1), help="Delete all but this many of the newest, and what they build on.")
 @click.option("--forgotten", is_flag=True, help="Delete those that still hold what was forgotten since.")
 @_folder_option
 @common

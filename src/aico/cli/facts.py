@@ -9,6 +9,7 @@ import click
 
 from aico.cli._options import (
     Call,
+    Count,
     PathName,
     common,
     moment_option,
@@ -26,10 +27,8 @@ if TYPE_CHECKING:
     from aico.data.facts import Fact, History, KeptFact
     from aico.vault import Vault
 
-_limit_option = click.option(
-    "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many at most."
-)
-_offset_option = click.option("--offset", type=click.IntRange(min=0), default=0, help="How many to pass over.")
+_limit_option = click.option("--limit", type=Count(min=1), default=50, show_default=True, help="How many at most.")
+_offset_option = click.option("--offset", type=Count(min=0), default=0, help="How many to pass over.")
 
 
 @click.group()
@@ -270,7 +269,7 @@ def review(
 @click.option("--model", required=True, help="The model's name there.")
 @click.option("--api", type=click.Choice(["ollama", "openai"]), default="ollama", show_default=True, help="Its kind.")
 @click.option("--api-key-file", type=PathName(), help="Read the key it asks for from this file.")
-@click.option("--limit", type=click.IntRange(min=1), help="About how many messages at most.")
+@click.option("--limit", type=Count(min=1), help="About how many messages at most.")
 @user_option
 @common
 def extract(
