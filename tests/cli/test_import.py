@@ -71,8 +71,9 @@ def test_a_zip_through_a_pipe_is_to_be_named_as_a_file(home: Path) -> None:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as written_to:
         written_to.writestr("conversations.json", "[]")
-    refused = run_json("import", "-", input=archive.getvalue(), exit_code=2)
-    assert "ZIP" in refused["message"] and "name it as a file" in refused["hint"]
+    for options in ([], ["--from", "chatgpt"], ["--from", "jsonl"]):
+        refused = run_json("import", "-", *options, input=archive.getvalue(), exit_code=2)
+        assert "ZIP" in refused["message"] and "name it as a file" in refused["hint"]
 
 
 def test_of_many_bad_lines_people_see_the_first(home: Path, tmp_path: Path) -> None:

@@ -109,13 +109,8 @@ def kind_of(head: bytes) -> str:
     """What a file is by its first bytes: "chatgpt", "claude", "aico", or "jsonl" where nothing else fits.
 
     The key that tells comes before any message in each of the products' files, and inside a text its quotes would be
-    escaped. Raises InvalidInput for a list of something else, and for a ZIP archive, which is read from
-    its end.
+    escaped. Raises InvalidInput for a list of something else.
     """
-    if head.startswith(b"PK\x03\x04"):
-        raise InvalidInput(
-            "this is a ZIP archive, which cannot be read from a pipe; nothing was imported", hint="name it as a file"
-        )
     found = re.search(rb'(?<!\\)"(mapping|chat_messages|aico_export)"\s*:', head)
     if found:
         return {b"mapping": "chatgpt", b"chat_messages": "claude", b"aico_export": "aico"}[found[1]]
@@ -128,12 +123,19 @@ def kind_of(head: bytes) -> str:
 
 
 def with_head(file: BinaryIO) -> tuple[bytes, BinaryIO]:
-    """The first line, or 64 KiB of it, and the file as if nothing had been read."""
+    """The first line, or 64 KiB of it, and the file as if nothing had been read.
+
+    Raises InvalidInput for a ZIP archive that comes through a pipe: it is read from its end.
+    """
     head = b""
     while len(head) < HEAD_BYTES and b"\n" not in head.lstrip() and (more := file.readline(HEAD_BYTES - len(head))):
         head += more
     if len(head) < HEAD_BYTES and head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"[", b"{\n", b"{\r")):
         head += file.read(HEAD_BYTES - len(head))  # a file laid out over many lines
+    if head.startswith(b"PK\x03\x04"):
+        raise InvalidInput(
+            "this is a ZIP archive, which cannot be read from a pipe; nothing was imported", hint="name it as a file"
+        )
     return head, io.BufferedReader(_Continued(head, file), _BUFFER_BYTES)
 
 
