@@ -1,5 +1,6 @@
 """Backups: whole, consistent, sealed, and never in anybody's way."""
 
+import errno
 import os
 import random
 import threading
@@ -9,11 +10,20 @@ from pathlib import Path
 import pytest
 
 import aico
-from aico.backup import CHAIN_MAX, SUFFIX
+from aico.backup import CHAIN_MAX, SUFFIX, ForgottenPruned
 from aico.data.audit_log import Action
 from aico.data.libsql.sealed.page_cipher import DatabaseKeys
 from aico.data.libsql.sealed.page_copies import PageCopy
-from aico.errors import AicoError, FormatTooNew, InvalidInput, NotFound, StorageError, Tampered, WrongPassphrase
+from aico.errors import (
+    AicoError,
+    DiskFull,
+    FormatTooNew,
+    InvalidInput,
+    NotFound,
+    StorageError,
+    Tampered,
+    WrongPassphrase,
+)
 from aico.security.keys import DatabaseKey
 from aico.testing import PASSPHRASE, FixedClock, cheap_settings
 from tests.children import run
@@ -70,13 +80,16 @@ def test_the_next_backup_holds_only_what_changed(vault, tmp_path):
 
 
 def test_a_database_that_shrank_is_restored_at_its_size(vault, tmp_path):
-    vault.backups.create()
+    for number in range(200):
+        vault.logs.insert_log(level="INFO", message=f"{number} {'long ' * 100}")
+    large = vault.backups.create()
     vault.clock.move(timedelta(hours=1))
-    vault.memory.forget("mia", everything=True)
+    vault.connection.execute("DELETE FROM logs")
     vault.connection.execute("VACUUM")
     small = vault.backups.create()
+    assert small.parent == large.id and small.pages < large.pages
     aico.restore(small.path, tmp_path / "restored", passphrase=PASSPHRASE)
-    assert texts_in(tmp_path / "restored") == []
+    assert len(texts_in(tmp_path / "restored")) == 300
 
 
 def test_a_full_backup_stands_alone(vault, tmp_path):
@@ -142,6 +155,14 @@ def test_a_backup_made_while_others_write_is_consistent(vault, tmp_path):
     for number, info in enumerate(made):
         aico.restore(info.path, tmp_path / str(number), passphrase=PASSPHRASE)
         assert len(texts_in(tmp_path / str(number))) % 100 == 0
+
+
+def test_an_empty_name_is_not_the_current_folder(vault, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for call in (vault.backups.create, vault.backups.list, vault.backups.prune_forgotten):
+        with pytest.raises(InvalidInput):
+            call("")
+    assert not list(tmp_path.glob(f"*{SUFFIX}"))
 
 
 def test_a_missing_link_is_named_and_nothing_restored(vault, tmp_path):
@@ -278,6 +299,86 @@ def test_it_is_said_how_much_of_a_backup_was_forgotten_since(vault):
     vault.clock.move(timedelta(hours=1))
     gone = vault.memory.forget("mia", about="lighthouse")
     assert vault.backups.forgotten_since(made) == len(gone.messages) == 300
+
+
+def test_a_backup_after_something_was_forgotten_stands_alone(vault):
+    first = vault.backups.create()
+    vault.clock.move(timedelta(hours=1))
+    vault.memory.forget("mia", about="lighthouse")
+    alone = vault.backups.create()
+    vault.clock.move(timedelta(hours=1))
+    assert (alone.parent, vault.backups.create().parent) == (None, alone.id)
+    assert vault.backups.prune(2) == [first]
+
+
+def test_an_erased_person_without_memories_is_still_in_the_backup(vault):
+    vault.users.create_user("otto", full_name="Otto Lilienthal")
+    made = vault.backups.create()
+    vault.erase_user("otto")
+    assert vault.backups.forgotten_since(made) == 1
+
+
+def test_backups_that_hold_what_was_forgotten_go_once_a_full_one_is_there(vault, tmp_path):
+    first = vault.backups.create()
+    vault.clock.move(timedelta(hours=1))
+    second = vault.backups.create()
+    assert vault.backups.prune_forgotten() == ForgottenPruned([], None)
+    vault.clock.move(timedelta(hours=1))
+    vault.memory.forget("mia", about="lighthouse")
+    pruned = vault.backups.prune_forgotten()
+    assert pruned.deleted == [first, second]
+    assert vault.backups.list() == [pruned.made]
+    assert pruned.made.parent is None
+    aico.restore(pruned.made.path, tmp_path / "restored", passphrase=PASSPHRASE)
+    assert texts_in(tmp_path / "restored") == []
+    assert vault.backups.prune_forgotten() == ForgottenPruned([], None)
+
+
+def test_a_newer_backup_that_is_whole_spares_another_and_one_that_is_damaged_does_not(vault):
+    first = vault.backups.create()
+    vault.clock.move(timedelta(hours=1))
+    vault.memory.forget("mia", about="lighthouse")
+    newer = vault.backups.create()
+    raw = bytearray(newer.path.read_bytes())
+    raw[-40] ^= 1
+    newer.path.write_bytes(raw)
+    vault.clock.move(timedelta(hours=1))
+    pruned = vault.backups.prune_forgotten()
+    assert pruned.deleted == [first] and pruned.made is not None
+    second = vault.memory.record("mia", "the heron", conversation="c")
+    vault.backups.create()
+    vault.memory.forget("mia", id=second)
+    vault.clock.move(timedelta(hours=1))
+    last = vault.backups.create()
+    assert vault.backups.prune_forgotten().made is None
+    assert vault.backups.list()[-1] == last
+
+
+def test_a_backup_that_builds_on_one_with_something_forgotten_goes_with_it(vault, monkeypatch):
+    first = vault.backups.create()
+    vault.clock.move(timedelta(hours=1))
+    vault.memory.forget("mia", about="lighthouse")
+    with monkeypatch.context() as patch:  # as earlier releases made them
+        patch.setattr(vault.backups, "_holding_forgotten", lambda found: set())
+        onto = vault.backups.create()
+    assert (onto.parent, vault.backups.forgotten_since(onto)) == (first.id, 0)
+    vault.clock.move(timedelta(hours=1))
+    pruned = vault.backups.prune_forgotten()
+    assert pruned.deleted == [first, onto]
+    assert vault.backups.list() == [pruned.made]
+
+
+def test_without_room_for_a_new_backup_none_is_deleted(vault, monkeypatch):
+    made = vault.backups.create()
+    vault.memory.forget("mia", about="lighthouse")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(vault.backups._connection, "copy_pages_to", full)
+    with pytest.raises(DiskFull):
+        vault.backups.prune_forgotten()
+    assert vault.backups.list() == [made]
 
 
 def test_a_clock_that_was_set_back_hides_nothing_of_what_a_backup_still_holds(vault):

@@ -341,6 +341,7 @@ class AsyncBackups(Twin[Backups]):
     list = awaited(Backups.list)
     verify = awaited(Backups.verify)
     prune = awaited(Backups.prune)
+    prune_forgotten = awaited(Backups.prune_forgotten)
     forgotten_since = awaited(Backups.forgotten_since)
     reseal = awaited(Backups.reseal)
 
@@ -408,6 +409,7 @@ class AsyncEmbeddings(Twin[Embeddings]):
     lag = awaited(Embeddings.lag)
     catch_up = awaited(Embeddings.catch_up)
     drop = awaited(Embeddings.drop)
+    try_out = awaited(Embeddings.try_out)
 
 
 class AsyncWorking(Twin[WorkingMemoryStore]):

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 Value = str | int | float | bool | dict[str, str | int]
 
 
-def write_setting(folder: Path, name: str, value: Value | None) -> None:
+def write_setting(folder: Path, name: str, value: Value | None, *, make_folder: bool = False) -> None:
     """Set `name`, such as `users_in_memory` or `kdf.memory_kib`, or with None take it away, so that the default holds.
 
     A dict becomes a table. The whole file is checked as opening the vault would, then replaced in one step: whatever is
     raised, it is as it was. Raises InvalidInput (no such setting, a value that cannot be, a file that cannot be used),
-    DiskFull or StorageError. Of two processes that write at the same moment, one setting may be lost.
+    DiskFull or StorageError. `make_folder` makes that of a vault that is yet to be made. Of two processes that write at the same moment, one setting may be lost.
     """
     file = folder / CONFIG_FILE
     try:
@@ -33,6 +33,8 @@ def write_setting(folder: Path, name: str, value: Value | None) -> None:
         fresh = _changed(old, name, value)
         parse_settings(fresh)
         if fresh != old:
+            if make_folder:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             _replace(file, fresh)
     except OSError as exc:
         raise storage_error(exc, file, "it is as it was") from exc

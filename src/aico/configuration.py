@@ -21,6 +21,7 @@ from aico.settings import (
 )
 
 Value = str | int | float | bool
+_YES_OR_NO = {"true": True, "yes": True, "false": False, "no": False}
 SECRET_WORDS = ("passphrase", "password", "phrase", "secret", "token", "key")
 
 
@@ -113,16 +114,27 @@ def checked_name(name: str) -> str:
     )
 
 
-def read_value(name: str, text: str) -> Value:
-    """A setting's value as a person typed it. Raises InvalidInput for what is not of its kind."""
+def read_value(name: str, text: str) -> Value | dict[str, str | int] | None:
+    """A setting's value as a person typed it, for `write_setting`. Raises InvalidInput for what is not of its kind.
+
+    "none" takes Chroma out of the file; a kind of it is a table there.
+    """
     default = _value(Settings(), checked_name(name))
-    try:
-        if isinstance(default, float):
-            return float(text)
-        return int(text) if isinstance(default, int) else text
-    except ValueError:
-        wanted = "a number" if isinstance(default, float) else "a whole number"
-        raise InvalidInput(f"{name} is {wanted}; nothing was changed", field=name) from None
+    if name == "chroma":
+        return None if text == "none" else {"kind": text}
+    read: Value | None
+    match default:
+        case bool():
+            wanted, read = "true or false", _YES_OR_NO.get(text.lower())
+        case float():
+            wanted, read = "a number", _number(float, text)
+        case int():
+            wanted, read = "a whole number", _number(int, text)
+        case _:
+            return text
+    if read is None:
+        raise InvalidInput(f"{name} is {wanted}; nothing was changed", field=name)
+    return read
 
 
 def current_setting(folder: Path, name: str, environment: Mapping[str, str]) -> CurrentSetting:
@@ -138,6 +150,13 @@ def check_file(folder: Path) -> Path:
         raise NotFound(f"there is no {file}; every setting has its default", hint="`aico config set` makes one")
     load_settings(folder)
     return file
+
+
+def _number(kind: type[int] | type[float], text: str) -> int | float | None:
+    try:
+        return kind(text)
+    except ValueError:
+        return None
 
 
 def _value(settings: Settings, name: str) -> Any:  # as the setting's field has it

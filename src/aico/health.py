@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from aico.ai.memory.embedding import EmbeddingStatus
+from aico.ai.memory.embedding import Embeddings, EmbeddingStatus
 from aico.ai.memory.indexes import Indexes
 from aico.ai.memory.receipts import Receipts
 from aico.ai.memory.second_look import SecondLook
@@ -101,7 +101,7 @@ def examine(
     views: Views,
     indexes: Indexes,
     anchor: CommitAnchor,
-    embeddings: Sequence[EmbeddingStatus],
+    embeddings: Embeddings,
     second_look: SecondLook,
     receipts: Receipts,
 ) -> list[Finding]:
@@ -272,15 +272,21 @@ def _leftovers(folder: Path) -> Finding:
     return Finding("leftovers", True, "nothing of an interrupted step is left")
 
 
-def _embedding(embeddings: Sequence[EmbeddingStatus]) -> Finding:
-    chosen = next((status for status in embeddings if status.chosen), None)
+def _embedding(embeddings: Embeddings) -> Finding:
+    """The model is asked: a process that has just begun knows nothing of it yet."""
+    chosen = next((status for status in embeddings.status() if status.chosen), None)
     if chosen is None:
         return Finding("embeddings", None, "no embedding model is chosen; memories are found by their words")
-    if chosen.problem is not None:
+    try:
+        embeddings.try_out()
+        problem = embeddings.problem
+    except AicoError as exc:
+        problem = str(exc)
+    if problem is not None:
         return Finding(
             "embeddings",
             False,
-            f"{chosen.problem}; {chosen.pending:,} memories are found by their words alone",
+            f"{problem}; {chosen.pending:,} memories are found by their words alone",
             "mend what it names, or choose another model; it is tried again by itself",
         )
     return Finding(

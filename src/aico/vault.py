@@ -263,7 +263,7 @@ class Vault:
             views=self.views,
             indexes=self.indexes,
             anchor=self._store.anchor,
-            embeddings=self.embeddings.status(),
+            embeddings=self.embeddings,
             second_look=self._meaning.second_look,
             receipts=self._services.receipts,
         )

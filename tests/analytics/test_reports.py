@@ -33,7 +33,6 @@ def life(vault):
     vault.album.tone("mia", fact, "warm")
     for value in (2, 5):
         vault.feedback.record("mia", "rating", "message_quality", message=ids[1], value=value)
-    vault.feedback.record("mia", "signal", "helpful", hit=ids[1])
     return vault
 
 
@@ -65,8 +64,18 @@ def test_gaps_say_how_long_the_person_stayed_away(life):
 
 def test_tones_and_satisfaction_and_growth(life):
     assert rows(life, "tones") == [(date(2026, 5, 1), "warm", 2)]
-    assert rows(life, "satisfaction", by="month") == [(date(2026, 5, 1), 3, 3.5, 1, 0)]
+    assert rows(life, "satisfaction", by="month") == [(date(2026, 5, 1), 2, 3.5, 0, 0)]
     assert [row[:3] for row in rows(life, "growth")] == [(date(2026, 5, 1), 5, 1)]
+
+
+def test_what_was_rated_helpful_or_not_is_counted_as_rating_writes_it(life):
+    [hit, *_] = life.memory.recall("mia", "figs")
+    life.memory.rate("mia", hit.id, helpful=False)
+    life.memory.rate("mia", hit.id, helpful=False)
+    life.memory.rate("mia", hit.id, helpful=True)
+    life.feedback.record("mia", "signal", "helpful", hit=hit.id)
+    [(_, events, _, helpful, not_helpful)] = rows(life, "satisfaction", by="month")
+    assert (events, helpful, not_helpful) == (6, 1, 2)
 
 
 def test_retention_says_nothing_of_months_that_have_not_gone_by(life):

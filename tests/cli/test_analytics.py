@@ -83,3 +83,12 @@ def test_an_export_for_training_needs_a_yes_and_says_that_it_is_readable(talk: N
 
 def test_the_group_alone_shows_what_there_is(home: Path) -> None:
     assert "unanswered" in run("analytics").stdout
+
+
+def test_an_export_for_training_goes_to_no_file_that_looks_like_standard_output(
+    talk: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("prefs", "set", "training.consent", "true")
+    assert run_json("analytics", "export", "--output", "-", exit_code=2)["hint"] == "name a file"
+    assert not (tmp_path / "-").exists()

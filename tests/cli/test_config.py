@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from aico.configuration import SETTINGS
-from aico.settings import _ConfigFile, _KdfTable
+from aico.settings import ChromaSpec, _ConfigFile, _KdfTable, load_settings
 from tests.cli.conftest import run, run_json
 
 
@@ -32,6 +32,55 @@ def test_a_setting_is_changed_and_taken_back_and_the_rest_of_the_file_stays(empt
     assert run_json("config", "get", "busy_wait_s")["source"] == "file"
     assert "default again" in run("config", "unset", "busy_wait_s").stdout
     assert (empty_home / "config.toml").read_text().strip() == before.strip()
+
+
+@pytest.mark.parametrize("name", [known.name for known in SETTINGS])
+def test_every_setting_can_be_set_to_what_it_is_shown_as(empty_home: Path, monkeypatch, name: str) -> None:
+    monkeypatch.delenv("AICO_EMBEDDER", raising=False)
+    before = run_json("config", "get", name)["value"]
+    shown = run("config", "get", name).stdout.strip()
+    assert run_json("config", "set", name, shown)["value"] == before
+    found = run_json("config", "get", name)
+    assert (found["value"], found["source"]) == (before, "default" if name == "chroma" else "file")
+
+
+@pytest.mark.parametrize(("typed", "read"), [("false", False), ("No", False), ("true", True), ("yes", True)])
+@pytest.mark.parametrize("name", ["log_recalls", "anchor_in_keyring"])
+def test_what_is_yes_or_no_is_set_in_either_word(empty_home: Path, name: str, typed: str, read: bool) -> None:
+    assert run_json("config", "set", name, typed)["value"] is read
+    assert getattr(load_settings(empty_home), name) is read
+    assert run("config", "get", name).stdout == f"{str(read).lower()}\n"
+    assert "true or false" in run_json("config", "set", name, "0", exit_code=2)["message"]
+
+
+def test_chroma_is_chosen_by_its_kind_and_taken_back(empty_home: Path) -> None:
+    assert run_json("config", "set", "chroma", "memory")["value"] == "memory"
+    assert load_settings(empty_home).chroma == ChromaSpec(kind="memory")
+    assert "url" in run_json("config", "set", "chroma", "server", exit_code=2)["message"]
+    run_json("config", "set", "chroma", "none")
+    assert load_settings(empty_home).chroma is None
+
+
+def test_a_setting_of_a_vault_that_is_yet_to_be_made_makes_its_folder(tmp_path: Path) -> None:
+    fresh = tmp_path / "not" / "yet"
+    assert run_json("--home", str(fresh), "config", "set", "busy_wait_s", "long", exit_code=2)
+    assert not fresh.parent.exists()
+    assert f"waits in {fresh}" in run("--home", str(fresh), "config", "set", "busy_wait_s", "5").stdout
+    assert load_settings(fresh).busy_wait_s == 5
+    assert fresh.stat().st_mode & 0o077 == 0
+
+
+def test_programs_are_told_what_shuts_the_vault_until_somebody_says_yes(home: Path) -> None:
+    run_json("config", "set", "kdf.memory_kib", "262144")
+    run_json("config", "set", "kdf.passes", "3")
+    assert run_json("config", "set", "busy_wait_s", "5")["needs_approval"] == []
+    for arguments in (("config", "set", "anchor_in_keyring", "no"), ("config", "unset", "busy_wait_s")):
+        [sentence] = run_json(*arguments)["needs_approval"]
+        assert "older copy" in sentence
+    assert "`aico config approve`" in run("config", "unset", "busy_wait_s").stdout
+    assert run_json("status", exit_code=10)["error"] == "AccessDenied"
+    run_json("config", "approve", "--yes")
+    run_json("status")
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,38 @@ def test_no_error_repeats_what_was_typed(home: Path, mistake: list[str]) -> None
     assert CANARY not in as_json.output
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["import", ""],
+        ["import", "", "--from", "aico-upstream"],
+        ["export", "--output", ""],
+        ["logs", "export", ""],
+        ["analytics", "export", "--output", ""],
+        ["analytics", "rhythm", "--plot", ""],
+        ["backup", "create", "--to", ""],
+        ["backup", "list", "--to", ""],
+        ["backup", "prune", "--forgotten", "--to", ""],
+        ["backup", "verify", ""],
+        ["restore", ""],
+        ["restore", "some.aicobackup", "--to", ""],
+        ["models", "install", ""],
+        ["models", "rerank", "onnx/"],
+        ["keys", "change-passphrase", "--old-passphrase-file", ""],
+        ["status", "--home", ""],
+        ["--home", "", "init"],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_name_is_not_the_current_folder(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert run(*arguments).exit_code == 2
+    assert list((tmp_path / "here").iterdir()) == []
+
+
 @pytest.mark.parametrize("bad", BAD_LINES, ids=str)
 def test_no_bad_line_is_repeated(home: Path, bad: dict[str, object]) -> None:
     for options in ([], ["--skip-bad"], ["--json"], ["--skip-bad", "--json"]):

@@ -1,8 +1,10 @@
 """Importing JSON Lines at the command line."""
 
+import io
 import json
 import signal
 import subprocess
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,23 @@ def test_bad_lines_are_skipped_and_reported_when_asked(home: Path, tmp_path: Pat
     assert shown.exit_code == 0
     assert "2 lines left out" in shown.stdout
     assert "line 3, field role" in shown.stdout
+
+
+def test_a_bad_line_does_not_say_that_nothing_was_written_where_others_were(home: Path, tmp_path: Path) -> None:
+    file = written(tmp_path / "talk.jsonl", line(1), line(2, text=""))
+    assert run_json("import", file, "--skip-bad")["added"] == 1
+    for options in (["--skip-bad"], []):
+        told = run("import", file, *options).output
+        assert "line 2, field text: text is empty" in told and "nothing was written" not in told
+
+
+def test_a_zip_through_a_pipe_is_to_be_named_as_a_file(home: Path) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as written_to:
+        written_to.writestr("conversations.json", "[]")
+    for options in ([], ["--from", "chatgpt"], ["--from", "jsonl"]):
+        refused = run_json("import", "-", *options, input=archive.getvalue(), exit_code=2)
+        assert "ZIP" in refused["message"] and "name it as a file" in refused["hint"]
 
 
 def test_of_many_bad_lines_people_see_the_first(home: Path, tmp_path: Path) -> None:

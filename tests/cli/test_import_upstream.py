@@ -27,6 +27,8 @@ def test_the_old_key_is_read_from_a_file(home: Path, tmp_path: Path, monkeypatch
     refused = run_json("import", str(old), "--from", "aico-upstream", exit_code=3)
     assert "--old-key-file" in refused["hint"]
     file.write_text(MASTER_KEY.hex() + "\n", encoding="utf-8")
+    missing = run_json("import", str(old), "--from", "aico-upstream", "--old-key-file", str(file) + "x", exit_code=2)
+    assert missing["message"].startswith("the file that holds the secret cannot be read (No such file")
     report = run_json("import", str(old), "--from", "aico-upstream", "--old-key-file", str(file))
     assert (report["format"], report["added"], report["by_kind"]["message"]) == ("aico-upstream", 17, 6)
     monkeypatch.setenv("AICO_UPSTREAM_KEY_FILE", str(file))

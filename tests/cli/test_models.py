@@ -76,6 +76,21 @@ def test_the_list_works_before_there_is_a_vault(empty_home: Path) -> None:
     assert found["models"][0]["model"] == "multilingual-e5-small/q4"
 
 
+def test_programs_are_told_that_a_model_behind_an_address_needs_a_yes(home: Path) -> None:
+    [used, *_] = run_json("models", "use", "ollama/m")["needs_approval"]
+    assert "this machine (ollama)" in used
+    [_, reranker] = run_json("models", "rerank", "http/m", "--url", "https://host/v1")["needs_approval"][:2]
+    assert "https://host/v1" in reranker
+
+
+def test_the_doctor_asks_the_model_that_is_chosen(home: Path) -> None:
+    run_json("models", "use", "openai/m", "--url", "http://localhost:1/v1")
+    run_json("config", "approve", "--yes")
+    [found] = [one for one in run_json("doctor", exit_code=4)["findings"] if one["name"] == "embeddings"]
+    assert found["ok"] is False
+    assert "could not be reached" in found["message"]
+
+
 def test_reembedding_without_a_model_is_refused(home: Path) -> None:
     run("models", "use", "none")
     assert run_json("models", "reembed", exit_code=2)["error"] == "InvalidInput"

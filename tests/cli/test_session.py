@@ -54,3 +54,11 @@ def test_without_a_keyring_it_stays_locked(home: Path) -> None:
 
 def test_there_is_nothing_to_lock_without_a_vault(empty_home: Path) -> None:
     assert run_json("lock", exit_code=6)["error"] == "NotFound"
+
+
+@pytest.mark.parametrize(
+    ("span", "said"),
+    [("90s", "1 minute and 30 seconds"), ("1s", "1 second"), ("2h", "2 hours"), ("61m", "1 hour and 1 minute")],
+)
+def test_it_is_said_for_how_long_to_the_second(home: Path, fake_keyring: FakeKeyring, span: str, said: str) -> None:
+    assert run("unlock", "--for", span).stdout.startswith(f"Unlocked for {said}. ")

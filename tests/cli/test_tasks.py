@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from aico.clock import moment_from_text
 from tests.cli.conftest import run, run_json
 
 OWN = [
@@ -41,3 +42,19 @@ def test_one_task_is_named_or_all_that_is_due(home: Path) -> None:
         assert "--due" in run_json("tasks", "run", *arguments, exit_code=2)["hint"]
     refused = run_json("tasks", "add", "x", "--action", "x", "--schedule", "at times", exit_code=2)
     assert "every" in refused["message"]
+
+
+def test_a_moment_may_go_without_its_zone(home: Path) -> None:
+    for name, typed in (
+        ("day", "once 2087-01-01"),
+        ("hour", "once  2087-01-01T08:00"),
+        ("zoned", "once 2087-01-01T08:00Z"),
+    ):
+        run_json("tasks", "add", name, "--action", "ask", "--schedule", typed)
+    found = {task["name"]: task["schedule"] for task in run_json("tasks", "ls")["tasks"]}
+    here = moment_from_text("2087-01-01")
+    assert found["day"] == f"once {here.isoformat()}"
+    assert found["zoned"] == "once 2087-01-01T08:00:00+00:00"
+    for typed in ("once", "once soon"):
+        refused = run_json("tasks", "add", "x", "--action", "ask", "--schedule", typed, exit_code=2)
+        assert "datetime." not in refused["message"] + refused["hint"]

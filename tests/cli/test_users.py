@@ -98,5 +98,18 @@ def test_deactivating_and_erasing(mia: str) -> None:
     assert run_json("users", "erase", "mia", exit_code=2)["error"] == "InvalidInput"
     erased = run_json("users", "erase", "mia", "--yes")
     assert (erased["verified"], erased["messages"]) == (True, 1)
+    assert erased["backups"] == []
     assert run_json("users", "ls") == {"users": []}
     assert "somebody erased" in run("logs", "audit").stdout
+
+
+def test_backups_that_still_hold_an_erased_person_are_named(mia: str) -> None:
+    made = run_json("backup", "create")
+    told = run("users", "erase", "mia", "--yes").stdout
+    assert "1 backup in the vault's folder still holds it; `aico backup prune --forgotten`" in told
+    assert [one["id"] for one in run_json("backup", "prune", "--forgotten")["deleted"]] == [made["id"]]
+
+
+def test_backups_that_hold_an_erased_person_are_in_the_json(mia: str) -> None:
+    made = run_json("backup", "create")
+    assert run_json("users", "erase", "mia", "--yes")["backups"] == [Path(made["path"]).name]

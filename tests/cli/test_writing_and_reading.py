@@ -265,3 +265,39 @@ def test_the_library_sees_what_the_program_recorded(home: Path) -> None:
     made = run_json("record", "hello", "--conversation", "c", "--user", "mia")
     with aico.open() as vault:
         assert [moment.id for moment in vault.memory.recent("mia", "c")] == [made["id"]]
+
+
+def test_a_budget_that_nothing_fits_into_is_named(home: Path) -> None:
+    run("record", "The walrus lives in the north.", "--conversation", "c")
+    assert run("context", "walrus", "--token-budget", "1").stderr == "Nothing is known yet that fits into 1 token.\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["recall", "walrus", "--limit"],
+        ["recent", "c", "--limit"],
+        ["context", "walrus", "--token-budget"],
+        ["query", "walrus", "--limit"],
+        ["conversations", "ls", "--limit"],
+        ["conversations", "ls", "--offset"],
+        ["conversations", "show", "c", "--limit"],
+        ["facts", "ls", "--limit"],
+        ["facts", "ls", "--offset"],
+        ["album", "ls", "--limit"],
+        ["feedback", "ls", "--limit"],
+        ["logs", "ls", "--limit"],
+        ["logs", "ls", "--offset"],
+        ["logs", "tail", "--limit"],
+        ["logs", "grep", "x", "--limit"],
+        ["logs", "audit", "--limit"],
+        ["lmdb", "dump", "session_memory", "--limit"],
+        ["audit", "--samples"],
+        ["backup", "prune", "--keep"],
+    ],
+    ids=" ".join,
+)
+def test_a_number_beyond_all_there_is_means_all_there_is(home: Path, command: list[str]) -> None:
+    run("record", "The walrus lives in the north.", "--conversation", "c")
+    run_json(*command, "9" * 20)
+    assert run_json(*command, "-1", exit_code=2)["error"] == "UsageError"

@@ -75,8 +75,9 @@ def test_a_cron_schedule_is_utc_unless_it_says_otherwise():
      "once 2026-05-08T19:30", "cron * * * *", "cron 0 3 * * * Nowhere/At_All", "cron 0 3 * * * ../../etc/passwd", None],
 )  # fmt: skip
 def test_what_is_no_schedule_is_refused(text):
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidInput) as refused:
         parse_schedule(text)
+    assert "every 15m" in refused.value.hint
 
 
 @pytest.mark.usefixtures("cron")

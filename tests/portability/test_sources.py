@@ -105,6 +105,13 @@ def test_an_archive_without_conversations_says_so(vault, tmp_path, files):
         vault.import_(zipped(tmp_path / "other.zip", files), "mia")
 
 
+def test_an_empty_name_is_not_the_current_folder(vault, tmp_path, monkeypatch):
+    (tmp_path / "chat.jsonl").write_text('{"text": "hello", "conversation": "c", "at": "2026-05-08T12:00:00Z"}')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInput):
+        vault.import_("", "mia")
+
+
 def test_what_is_no_export_is_refused_and_what_is_missing_is_named(vault, tmp_path):
     (tmp_path / "list.json").write_text('[{"name": "a list of something else"}]')
     with pytest.raises(InvalidInput, match="not an export that aico knows"):

@@ -1,5 +1,6 @@
 """A vault left unlocked: by this machine's keyring, for its time, and not a second longer by any clock."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -283,3 +284,13 @@ def test_a_session_that_cannot_be_deleted_opens_nothing_and_that_is_said(tmp_pat
     with pytest.raises(StorageError, match="opens nothing any more"):
         end(tmp_path, made)
     assert not memory.kept
+
+
+def test_where_there_is_no_session_a_disk_that_is_read_only_stops_no_lock(tmp_path, memory, monkeypatch):
+    def refused(_path, missing_ok=False):
+        raise OSError(errno.EROFS, "Read-only file system")  # also for what is not there
+
+    with aico.open(tmp_path / "v", passphrase=PASSPHRASE, settings=cheap_settings()):
+        pass
+    monkeypatch.setattr(Path, "unlink", refused)
+    assert lock_vault(tmp_path / "v") is False

@@ -115,8 +115,8 @@ def satisfaction(view: ColumnView, user: str, *, by: Span = "week") -> Report:
         "feedback",
         """SELECT CAST(date_trunc($1, given_local) AS DATE) AS "from", count(*) AS events,
             round(avg(value) FILTER (kind = 'rating'), 3) AS mean_rating,
-            count(*) FILTER (category = 'helpful') AS helpful,
-            count(*) FILTER (category = 'not_helpful') AS not_helpful
+            count(*) FILTER (kind = 'rating' AND category = 'helpful' AND value > 0) AS helpful,
+            count(*) FILTER (kind = 'rating' AND category = 'helpful' AND value < 0) AS not_helpful
             FROM feedback GROUP BY 1 ORDER BY 1""",
         checked_span(by),
     )

@@ -31,7 +31,16 @@ from aico.data.libsql.connection import move_to_engine
 from aico.data.libsql.registry import SchemaRegistry
 from aico.data.libsql.sealed.page_cipher import DatabaseKeys
 from aico.data.libsql.sealed.page_copies import PageCopy
-from aico.errors import AicoError, IntegrityError, InvalidInput, NotFound, StorageError, Tampered, storage_error
+from aico.errors import (
+    AicoError,
+    IntegrityError,
+    InvalidInput,
+    NotFound,
+    StorageError,
+    Tampered,
+    UnlockError,
+    storage_error,
+)
 from aico.files import sync_folder
 from aico.security.keys import Purpose
 from aico.security.keyslots import Unlocked, VaultFile
@@ -49,7 +58,7 @@ _UNFINISHED_FOR_S = 24 * 3600
 """A backup in the making that was not touched for so long was killed."""
 
 _FORGOTTEN_AFTER = f"""SELECT 1 FROM audit_log a WHERE a.id > ? AND a.user_id = e.user_id
-    AND a.action = '{Action.FORGOTTEN}' AND a.subject_id = e.receipt_id"""
+    AND a.action IN ('{Action.FORGOTTEN}', '{Action.USER_ERASED}') AND a.subject_id = e.receipt_id"""
 OnProgress = Callable[[int, int], object]
 """Called with pages done and pages in all."""
 
@@ -67,6 +76,15 @@ class BackupInfo:
     stored_pages: int
     """Pages that this file holds; the others lie in the backups before it."""
     size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForgottenPruned:
+    """What became of the backups that still held what was forgotten."""
+
+    deleted: Sequence[BackupInfo]
+    made: BackupInfo | None
+    """The full backup that was made before, where no newer one was there to stay."""
 
 
 class Backups:
@@ -98,8 +116,9 @@ class Backups:
     ) -> BackupInfo:
         """Back up what is committed now, while others read and write, into `folder`, else the vault's own.
 
-        The file holds only the pages that the newest backup there does not have, unless `full`. Needs as much free
-        room there as the database is large. Raises DiskFull or StorageError; no half backup is left then.
+        The file holds only the pages that the newest backup there does not have, unless `full`, or something was
+        forgotten since that one: then it stands alone, so that the older ones can go. Needs as much free room there as
+        the database is large. Raises DiskFull or StorageError; no half backup is left then.
 
         >>> made = vault.backups.create()
         >>> _ = vault.memory.record("mia", "It rains.", conversation="today")
@@ -183,7 +202,7 @@ class Backups:
     def forgotten_since(self, backup: BackupInfo) -> int:
         """How many memories were forgotten after the backup was made: it still holds them, and brings them back.
 
-        By the order of the audit log, whatever the clock said. Of a backup that this vault's log does not know, because
+        A person who was erased counts too. By the order of the audit log, whatever the clock said. Of a backup that this vault's log does not know, because
         the vault itself was restored from it or from an older one, by the clock.
 
         >>> made = vault.backups.create()
@@ -199,18 +218,20 @@ class Backups:
             since, bound = "e.at > ?", to_us(backup.created_at)
         else:
             since, bound = f"EXISTS ({_FORGOTTEN_AFTER})", int(row[0])
-        counted = f"SELECT count(*) FROM erasures e WHERE e.kind IN ('message', 'fact') AND {since}"
+        counted = f"SELECT count(*) FROM erasures e WHERE e.kind IN ('message', 'fact', 'user') AND {since}"
         return int(self._connection.fetch_all(counted, (bound,))[0][0])
 
     def verify(self, path: Path | str, *, on_progress: OnProgress | None = None) -> BackupInfo:
         """Read a backup, and all it builds on, to the last byte.
 
-        Raises Tampered, NotFound if one of them is missing, StorageError. It can then not be restored.
+        Raises Tampered, NotFound if one of them is missing, StorageError: it can then not be restored. UnlockError for
+        one from before the keys were rotated, which only a restore can read.
 
         >>> made = vault.backups.create()
         >>> vault.backups.verify(made.path) == made
         True
         """
+        self._check_generation(Path(path))
         chain = _chain(Path(path), self._keys)
         for _ in _pages(chain, on_progress or _silent):
             pass
@@ -232,24 +253,67 @@ class Backups:
             while step in found and step not in needed:
                 needed.add(step)
                 step = found[step].parent
-        doomed = [info for info in found.values() if info.id not in needed]
-        for info in reversed(doomed):  # newest first: a crash in between leaves no backup without what it builds on
-            try:
-                info.path.unlink(missing_ok=True)
-            except OSError as exc:
-                raise storage_error(exc, info.path, "it and older ones were not deleted") from exc
-        return doomed
+        return _delete([info for info in found.values() if info.id not in needed])
+
+    def prune_forgotten(
+        self, folder: Path | str | None = None, *, on_progress: OnProgress | None = None
+    ) -> ForgottenPruned:
+        """Delete every backup that still holds something forgotten, itself or in what it builds on.
+
+        Where none would be left that is newer, and whole, a full one is made first. Raises as `create`; then nothing is
+        deleted.
+
+        >>> made = vault.backups.create()
+        >>> _ = vault.memory.forget("mia", id=said)
+        >>> vault.backups.prune_forgotten().deleted == [made]
+        True
+        """
+        found = self.list(folder)
+        holding = self._holding_forgotten(found)
+        doomed = [info for info in found if info.id in holding]
+        if not doomed:
+            return ForgottenPruned([], None)
+        stays = found[-1].id not in holding and self._is_whole(found[-1])
+        made = None if stays else self.create(folder, full=True, on_progress=on_progress)
+        return ForgottenPruned(_delete(doomed), made)
+
+    def _holding_forgotten(self, found: Sequence[BackupInfo]) -> set[str]:
+        """The ids of those, oldest first, that hold something forgotten, or build on one that does."""
+        holding = set[str]()
+        for info in found:
+            if info.parent in holding or self.forgotten_since(info):
+                holding.add(info.id)
+        return holding
+
+    def _check_generation(self, path: Path) -> None:
+        """Raise UnlockError for a backup of this vault, by what stands in front of it, whose keys are no longer known."""
+        _, vault_id, keys = self._current()
+        if VaultFile.parse(read_vault_json(path), path).vault_id == vault_id and generation_of(path) not in keys:
+            raise UnlockError(
+                f"{path.name} is from before the keys were rotated, and opens with the secrets of its day; nothing was read",
+                hint="`aico restore FILE --to FOLDER` with those secrets reads all of it, and tells whether it is whole",
+            )
+
+    def _is_whole(self, backup: BackupInfo) -> bool:
+        with suppress(IntegrityError, NotFound, StorageError):
+            self.verify(backup.path)
+            return True
+        return False
 
     def _newest_entry(self) -> int:
         return int(self._connection.fetch_all("SELECT coalesce(max(id), 0) FROM audit_log")[0][0])
 
     def _place(self, folder: Path | str | None) -> Path:
+        if folder == "":
+            raise InvalidInput("the folder for backups has no name; nothing was done", field="folder")
         return self.folder if folder is None else Path(folder).expanduser().absolute()
 
     def _newest(self, place: Path) -> BackupFile | None:
-        """What the next backup may build on, if its file is still whole enough to say what it holds."""
+        """What the next backup may build on, if its file still says what it holds, and nothing of it was forgotten."""
         heads = _heads(place, self._keys)
         if not heads or heads[-1][1].chain >= CHAIN_MAX:
+            return None
+        if heads[-1][1].id in self._holding_forgotten([_info(path, head) for path, head in heads]):
             return None
         with suppress(AicoError):
             return read_backup(heads[-1][0], self._keys)
@@ -384,6 +448,16 @@ def _chain(newest: Path, keys: Keys) -> "list[BackupFile]":
             )
         chain.insert(0, read_backup(beside.pop(wanted), keys))
     return chain
+
+
+def _delete(doomed: Sequence[BackupInfo]) -> Sequence[BackupInfo]:
+    """Newest first: a crash in between leaves no backup without what it builds on."""
+    for info in reversed(doomed):
+        try:
+            info.path.unlink(missing_ok=True)
+        except OSError as exc:
+            raise storage_error(exc, info.path, "it and older ones were not deleted") from exc
+    return doomed
 
 
 def _sweep(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """The `aico` command line: parse → call → show. A command's module is loaded when that command runs, not before."""
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -83,6 +84,7 @@ class LazyGroup(click.Group):
     def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> Any:
         """Run a command and end the process with its exit code."""
         given = sys.argv[1:] if args is None else list(args)
+        _fill_closed_streams()
         try:
             code = super().main(given, **{**extra, "prog_name": "aico", "standalone_mode": False})
         except Exception as error:  # noqa: BLE001  # the edge of the process
@@ -90,6 +92,18 @@ class LazyGroup(click.Group):
 
             code = report(error, as_json=_wants_json(given))
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fill_closed_streams() -> None:
+    """Open what stands for standard input, output and error where they are closed.
+
+    Else a file of the vault would get the number, and whatever a library prints would be written into it.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
 
 
 def _wants_json(args: list[str]) -> bool:

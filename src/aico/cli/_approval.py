@@ -31,12 +31,17 @@ def approve_settings(home: Path | None, *, yes: bool) -> list[str]:
     return weakened
 
 
-def tell_of_approval(home: Path | None) -> None:
-    """After a setting was written: what the vault needs before it opens with it."""
+def needing_approval(home: Path | None) -> list[str]:
+    """After a setting was written: what the vault, if it is made, needs a yes to before it opens, unless it has it."""
     from aico.approval import weakened_by
     from aico.settings import load_settings, vault_folder
     from aico.vault_folder import VAULT_FILE
 
     folder = vault_folder(home)
-    if (folder / VAULT_FILE).exists() and weakened_by(load_settings(folder)):
+    return weakened_by(load_settings(folder)) if (folder / VAULT_FILE).exists() else []
+
+
+def tell_of_approval(needing: list[str]) -> None:
+    """That the vault is shut until somebody says yes to these."""
+    if needing:
         say("Unless you did so before, say yes to it: `aico config approve`. The vault does not open until then.")

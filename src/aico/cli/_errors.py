@@ -2,26 +2,33 @@
 
 import difflib
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from aico.cli import COMMANDS, MISTYPED
-from aico.cli._show import print_json, say
+from aico.cli._show import AnswerNotWritten, not_written, print_json, say
 from aico.errors import AicoError
 
 USAGE_CODE, INTERRUPTED_CODE, OWN_FAULT_CODE = 2, 130, 1
 
 
 def report(error: Exception, *, as_json: bool) -> int:
-    """Tell a person on standard error, or a program on standard output, and return the exit code."""
+    """Tell a person on standard error, or a program on standard output, and return the exit code.
+
+    A program is told on standard error too where standard output takes nothing.
+    """
+    if isinstance(error, OSError) and _was_raised_in_click(error):  # which writes help and version by itself
+        error = not_written(error.strerror)
     name, message, hint, code = _told(error)
-    if as_json:
-        print_json({"error": name, "message": message, "hint": hint})
-    else:
-        say(f"aico: {message}", err=True)
-        if hint:
-            say(f"      {hint}", err=True)
+    if as_json and not isinstance(error, AnswerNotWritten):
+        with suppress(AnswerNotWritten, BrokenPipeError):
+            print_json({"error": name, "message": message, "hint": hint})
+            return code
+    say(f"aico: {message}", err=True)
+    if hint:
+        say(f"      {hint}", err=True)
     return code
 
 
@@ -73,6 +80,11 @@ def _expected(param: click.Parameter, error: click.BadParameter) -> str:
     if isinstance(param.type, click.types.FloatParamType):
         return "expected a number"
     return error.message  # our own types, which do not repeat the value
+
+
+def _was_raised_in_click(error: Exception) -> bool:
+    *_, (frame, _line) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).startswith("click.")
 
 
 def _own_fault(error: Exception) -> str:

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
 from aico.clock import moment_from_text
 from aico.errors import InvalidInput
 
+_COUNT_MOST = 1 << 40
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 
@@ -24,6 +25,24 @@ class Call:
     as_json: bool
 
 
+class PathName(click.ParamType[Path]):
+    """A path. An empty one, as of a variable that is not set, would be the current folder, and is refused."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:  # as typed
+        if not str(value) or "\0" in str(value):
+            self.fail("this is no name of a file or folder; nothing was done", param, ctx)
+        return Path(value)
+
+
+class Count(click.IntRange):
+    """How many: a whole number from `min` on. One beyond what any store holds means all there is."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # as typed
+        return min(int(super().convert(value, param, ctx)), _COUNT_MOST)
+
+
 def common(command: Callable[..., None]) -> Callable[..., None]:
     """The options that every command takes. The command gets them as its first argument, a `Call`."""
 
@@ -33,6 +52,10 @@ def common(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def called(context: click.Context, /, *, as_json: bool, home: str | None, **given: Any) -> None:
         folder = home if home is not None else context.obj
+        if folder == "":
+            raise InvalidInput(
+                "--home names no folder; nothing was done", hint="leave it out for AICO_HOME, else ~/.aico"
+            )
         command(Call(None if folder is None else Path(folder), as_json), **given)
 
     return called
@@ -59,11 +82,18 @@ writing_user_option = click.option(
 )
 
 
+def standard_input() -> BinaryIO:
+    """What is piped in. Raises InvalidInput where the program was started without standard input."""
+    if sys.stdin is None:
+        raise InvalidInput("standard input is closed; nothing was changed", hint="pipe something in, or name a file")
+    return sys.stdin.buffer
+
+
 def piped_text() -> str:
-    """Standard input as text, without the line break that ends it. Raises InvalidInput if it is not UTF-8."""
+    """Standard input as text, without the line break that ends it. Raises InvalidInput if it is closed or not UTF-8."""
     from aico.data.limits import TEXT_MAX_BYTES
 
-    raw = sys.stdin.buffer.read(TEXT_MAX_BYTES + 3)
+    raw = standard_input().read(TEXT_MAX_BYTES + 3)
     if len(raw) > TEXT_MAX_BYTES + 2:
         raise InvalidInput(f"standard input has more than the {TEXT_MAX_BYTES:,} bytes that fit; nothing was changed")
     try:

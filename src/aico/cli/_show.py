@@ -2,10 +2,10 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
-from io import TextIOWrapper
-from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
+from io import StringIO, TextIOWrapper
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 
 import click
 
@@ -26,11 +26,24 @@ _PICTURES |= {
 }
 
 
+class AnswerNotWritten(StorageError):
+    """Standard output takes no more. It is told on standard error, also to a program."""
+
+
 def print_json(document: dict[str, Any]) -> None:  # what a program reads: any JSON
     """One JSON object in UTF-8, alone on its line, whatever the terminal's encoding is."""
     import msgspec
 
-    click.echo(msgspec.json.encode(document))
+    stream = _stream(err=False)
+    with _answering():
+        click.echo(msgspec.json.encode(document), file=stream)
+
+
+def print_text(text: str) -> None:
+    """Text for programs, as it is."""
+    stream = _stream(err=False)
+    with _answering():
+        click.echo(text, file=stream, nl=False)
 
 
 def answer(document: dict[str, Any], show: Callable[[], object], *, as_json: bool) -> None:
@@ -43,20 +56,33 @@ def answer(document: dict[str, Any], show: Callable[[], object], *, as_json: boo
 
 @contextmanager
 def standard_output(*, as_json: bool) -> Iterator[BinaryIO]:
-    """Standard output for the bytes of an export. Raises StorageError if whoever reads it stops before its end."""
+    """Standard output for the bytes of an export. Raises StorageError if it takes no more before the end."""
     if as_json:
         raise InvalidInput("--json and the export would share standard output; nothing was written", hint="name a file")
+    target = cast("BinaryIO", cast("TextIOWrapper", _stream(err=False)).buffer)
     try:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        yield target
+        target.flush()
     except BrokenPipeError:
-        sys.stdout = open("/dev/null", "w")  # noqa: PTH123, SIM115  # or Python complains again when it ends
-        raise StorageError("whoever read the export stopped before its end; it is not whole") from None
+        _leave_output()
+        raise AnswerNotWritten("whoever read the export stopped before its end; it is not whole") from None
+    except OSError as exc:
+        _leave_output()
+        raise AnswerNotWritten(
+            f"standard output took no more ({exc.strerror}); the export is not whole",
+            hint="name a file on another disk",
+        ) from exc
 
 
 def say(text: str, *, err: bool = False) -> None:
     """A plain line for people."""
-    click.echo(printable(text), file=_stream(err=err))
+    stream = _stream(err=err)
+    if err:
+        with suppress(OSError):  # nobody is left who could be told
+            click.echo(printable(text), file=stream)
+        return
+    with _answering():
+        click.echo(printable(text), file=stream)
 
 
 def printable(text: str) -> str:
@@ -94,7 +120,8 @@ def console(*, err: bool = False) -> "Console":
     """Rich's console on standard output or error. Its texts are shown as they are: no markup, no guessing of colours."""
     from rich.console import Console
 
-    made = Console(file=_stream(err=err), markup=False, emoji=False, highlight=False)
+    stream = _stream(err=err)
+    made = Console(file=stream if err else cast("TextIO", _Answers(stream)), markup=False, emoji=False, highlight=False)
     made.width = min(made.width, WIDTH_MAX)
     return made
 
@@ -109,9 +136,59 @@ def print_indented(screen: "Console", text: "str | Text", style: str = "", *, by
         screen.print(Text(" " * by).append_text(line))
 
 
+def not_written(reason: str | None) -> AnswerNotWritten:
+    """The error for an answer that is lost. Nothing more is written there."""
+    _leave_output()
+    return AnswerNotWritten(
+        f"the answer could not be written to standard output ({reason}); what the command did is done",
+        hint="make room there; before you do it again, look what there is",
+    )
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """What is written in here and finds no room becomes AnswerNotWritten. A reader who stopped had what they wanted."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        raise not_written(exc.strerror) from exc
+
+
+def _leave_output() -> None:
+    """Python would complain again when it ends."""
+    sys.stdout = open("/dev/null", "w")  # noqa: PTH123, SIM115
+
+
+class _Answers:
+    """Standard output for Rich, which writes by itself."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with _answering():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with _answering():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:  # as the stream has it
+        return getattr(self._stream, name)
+
+
 def _stream(*, err: bool) -> TextIO:
-    """Standard output or error; a letter that the terminal cannot show becomes a question mark, not an error."""
-    stream = sys.stderr if err else sys.stdout
+    """Standard output or error; a letter that the terminal cannot show becomes a question mark, not an error.
+
+    Raises AnswerNotWritten where the program was started without standard output.
+    """
+    stream = cast("TextIO | None", sys.stderr if err else sys.stdout)
+    if stream is None:
+        if err:
+            return StringIO()
+        raise not_written("it is closed")
     if isinstance(stream, TextIOWrapper):
         stream.reconfigure(errors="replace")
     return stream

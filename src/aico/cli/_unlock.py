@@ -90,7 +90,8 @@ def chosen_user(vault: "Vault", name: str | None, *, first: str | None = None) -
 
 def at_terminal() -> bool:
     """Whether a person can be asked, also when the text itself comes through a pipe."""
-    return sys.stdin.isatty() or (sys.stderr.isatty() and _has_controlling_terminal())
+    seen = sys.stderr is not None and sys.stderr.isatty()
+    return can_confirm() or (seen and _has_controlling_terminal())
 
 
 def ask_hidden(prompt: str) -> str:
@@ -105,7 +106,7 @@ def ask_hidden(prompt: str) -> str:
 
 def can_confirm() -> bool:
     """Whether a person can be asked for a yes: standard input is a terminal, not the text of a memory."""
-    return sys.stdin.isatty()
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def confirmed(question: str) -> bool:
@@ -114,14 +115,18 @@ def confirmed(question: str) -> bool:
 
 
 def secret_in(file: Path) -> str:
-    """The passphrase or key that a file holds. Raises InvalidInput."""
+    """The passphrase, phrase or key that a file holds. Raises InvalidInput."""
     try:
         return file.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as exc:
         raise InvalidInput(
-            f"the passphrase's file cannot be read: {type(exc).__name__}; nothing was changed",
+            f"the file that holds the secret cannot be read ({_why(exc)}); nothing was changed",
             hint="check its path and permissions",
         ) from None
+
+
+def _why(problem: OSError | UnicodeDecodeError) -> str:
+    return "it is not UTF-8" if isinstance(problem, UnicodeDecodeError) else problem.strerror or type(problem).__name__
 
 
 def asked_twice() -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aico.cli._options import Call, common, moment_option, text_option, user_option
+from aico.cli._options import Call, Count, common, moment_option, text_option, user_option
 from aico.cli._show import answer, console, day_and_time, number_of, print_indented, say
 from aico.cli._unlock import chosen_user, opened
 from aico.errors import InvalidInput
@@ -51,8 +51,8 @@ def timeline(call: Call, *, by: str, since: datetime | None, until: datetime | N
 @click.option("--tag", help="Only with this tag.")
 @moment_option("--since", help="Only what was said from this moment on.")
 @moment_option("--until", help="Only what was said before this moment.")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many at most.")
-@click.option("--offset", type=click.IntRange(min=0), default=0, help="How many to pass over.")
+@click.option("--limit", type=Count(min=1), default=50, show_default=True, help="How many at most.")
+@click.option("--offset", type=Count(min=0), default=0, help="How many to pass over.")
 @user_option
 @common
 def ls(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aico.cli._options import Call, common, text_argument, user_option
-from aico.cli._show import answer, console, number_of, printable, say
+from aico.cli._options import Call, PathName, common, text_argument, user_option
+from aico.cli._show import answer, console, number_of, print_text, printable, say
 from aico.cli._unlock import chosen_user, opened
 from aico.errors import InvalidInput
 
@@ -50,23 +50,30 @@ def analytics(context: click.Context) -> None:
 
 def _add_report(name: str, what: str, default_span: str | None) -> None:
     @analytics.command(name, help=what)
-    @click.option("--plot", metavar="FILE", help="Draw it into a new file, .png or .svg, that anybody can read.")
+    @click.option(
+        "--plot", type=PathName(), metavar="FILE", help="Draw it into a new file, .png or .svg, that anybody can read."
+    )
     @_csv_option
     @user_option
     @common
-    def report(call: Call, *, plot: str | None, as_csv: bool, user: str | None, **options: Any) -> None:
+    def report(call: Call, *, plot: Path | None, as_csv: bool, user: str | None, **options: Any) -> None:
         _check_one_form(call, as_csv=as_csv)
         with opened(call.home) as vault:
             found = vault.analytics.report(name, chosen_user(vault, user), **options)
         if plot is not None:
             from aico.analytics.plot import plot as draw
 
-            draw(found, Path(plot))
+            draw(found, plot)
         if as_csv:
             _write_csv(found.answer)
             return
         answer(
-            {"report": found.name, "columns": found.answer.columns, "rows": _plain(found.answer), "plot": plot},
+            {
+                "report": found.name,
+                "columns": found.answer.columns,
+                "rows": _plain(found.answer),
+                "plot": None if plot is None else str(plot),
+            },
             lambda: _show(found.title, found.answer, plot),
             as_json=call.as_json,
         )
@@ -123,11 +130,11 @@ def tables(call: Call) -> None:
     show_default=True,
     help="A conversation a line, or a message a row.",
 )
-@click.option("--output", metavar="FILE", required=True, help="A new file.")
+@click.option("--output", type=PathName(), metavar="FILE", required=True, help="A new file.")
 @click.option("--keep-names", is_flag=True, help="Leave names, addresses and numbers as they are.")
 @user_option
 @common
-def export(call: Call, *, format: Any, output: str, keep_names: bool, user: str | None) -> None:
+def export(call: Call, *, format: Any, output: Path, keep_names: bool, user: str | None) -> None:
     """Write what you agreed to, for training a model, into a file that anybody can read.
 
     You agree with `aico prefs set training.consent true`; conversations named in the list `training.excluded` stay out,
@@ -135,6 +142,8 @@ def export(call: Call, *, format: Any, output: str, keep_names: bool, user: str 
     """
     from dataclasses import asdict
 
+    if str(output) == "-":
+        raise InvalidInput("an export for training is written to a new file; nothing was written", hint="name a file")
     with opened(call.home) as vault:
         report = vault.analytics.export(chosen_user(vault, user), output, format=format, redact=not keep_names)
     answer(
@@ -158,13 +167,13 @@ def _write_csv(found: "Answer") -> None:
     import io
     import json
 
-    text, at_a_terminal = io.StringIO(), sys.stdout.isatty()
+    text, at_a_terminal = io.StringIO(), sys.stdout is not None and sys.stdout.isatty()
     rows = csv.writer(text)
     rows.writerow(found.columns)
     for row in _plain(found):
         plain = [json.dumps(value) if isinstance(value, list | dict | bool) else value for value in row]
         rows.writerow([printable(value) if at_a_terminal and isinstance(value, str) else value for value in plain])
-    click.echo(text.getvalue(), nl=False)
+    print_text(text.getvalue())
 
 
 def _plain(found: "Answer") -> list[list[Any]]:
@@ -181,7 +190,7 @@ def _value(value: Any) -> Any:
     return value.hex if type(value).__name__ == "UUID" else str(value)
 
 
-def _show(title: str, found: "Answer", plot: str | None) -> None:
+def _show(title: str, found: "Answer", plot: Path | None) -> None:
     from rich.table import Table
     from rich.text import Text
 

@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aico.cli._options import Call, common
+from aico.cli._backups import how_they_go
+from aico.cli._options import Call, Count, PathName, common
 from aico.cli._show import answer, console, day_and_time, number_of, printable, say, size
 from aico.cli._unlock import ask_hidden, at_terminal, opened
-from aico.errors import KeyringUnavailable, KeyslotMissing
+from aico.errors import InvalidInput, KeyringUnavailable, KeyslotMissing
 
 if TYPE_CHECKING:
-    from aico.backup import BackupInfo, OnProgress
+    from aico.backup import BackupInfo, ForgottenPruned, OnProgress
 
 _folder_option = click.option(
     "--to",
     "folder",
     metavar="FOLDER",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     help="Where the backups lie. Default: the vault's own folder `backups`; another disk is safer.",
 )
 
@@ -37,14 +38,18 @@ def backup() -> None:
 @_folder_option
 @common
 def create(call: Call, *, full: bool, folder: Path | None) -> None:
-    """Back up the vault, while others use it."""
+    """Back up the vault, while others use it.
+
+    Only what changed since the newest backup is stored. Where something was forgotten since, all is: the new backup
+    then does not need the older ones.
+    """
     with opened(call.home) as vault, _progress("backup") as on_progress:
         made = vault.backups.create(folder, full=full, on_progress=on_progress)
     answer(_document(made), lambda: say(f"{made.path}\n{_line(made)}"), as_json=call.as_json)
 
 
 @backup.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PathName())
 @common
 def verify(call: Call, *, file: Path) -> None:
     """Read a backup, and all it builds on, to the last byte."""
@@ -67,35 +72,53 @@ def list_(call: Call, *, folder: Path | None) -> None:
 
     def show() -> None:
         _show(found, "There is no backup here that the vault's keys open." if others else "There is no backup here.")
-        if others:
-            say(
-                f"{number_of(others, 'file')} beside them: damaged, another vault's, or from before the keys were rotated."
-            )
-            say("Those open with the secrets of their day: `aico restore FILE --to FOLDER`.")
+        _show_others(others)
         if any(forgotten):
-            say(f"Some still hold what was forgotten since: up to {max(forgotten):,} memories.")
-            say("A restore brings it back; `aico backup prune` deletes older backups.")
+            say(f"Some still hold what was forgotten since: up to {number_of(max(forgotten), 'memory')}.")
+            say(f"A restore brings it back; {how_they_go(folder)}")
 
     answer(document, show, as_json=call.as_json)
 
 
 @backup.command()
-@click.option("--keep", type=click.IntRange(min=1), required=True, help="How many of the newest stay.")
+@click.option("--keep", type=Count(min=1), help="Delete all but this many of the newest, and what they build on.")
+@click.option("--forgotten", is_flag=True, help="Delete those that still hold what was forgotten since.")
 @_folder_option
 @common
-def prune(call: Call, *, keep: int, folder: Path | None) -> None:
-    """Delete all but the newest backups, and what those build on."""
+def prune(call: Call, *, keep: int | None, forgotten: bool, folder: Path | None) -> None:
+    """Delete older backups: all but the newest, or those that still hold what was forgotten.
+
+    With --forgotten a full backup is made first where no newer one is there to stay.
+    """
+    if forgotten == (keep is not None):
+        raise InvalidInput("name one of --keep and --forgotten; nothing was deleted", hint="--help tells of both")
     with opened(call.home) as vault:
-        deleted = vault.backups.prune(keep, folder)
-    document = {"deleted": [_document(one) for one in deleted]}
-    answer(document, lambda: _show(deleted, "Nothing had to go."), as_json=call.as_json)
+        if keep is not None:
+            deleted = vault.backups.prune(keep, folder)
+            answer(
+                {"deleted": [_document(one) for one in deleted]},
+                lambda: _show(deleted, "Nothing had to go."),
+                as_json=call.as_json,
+            )
+            return
+        with _progress("backup") as on_progress:
+            pruned = vault.backups.prune_forgotten(folder, on_progress=on_progress)
+        others = vault.backups.count_others(folder)
+    document = {
+        "deleted": [_document(one) for one in pruned.deleted],
+        "made": None if pruned.made is None else _document(pruned.made),
+        "others": others,
+    }
+    answer(document, lambda: _show_pruned(pruned, others), as_json=call.as_json)
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--to", "folder", metavar="PATH", help="The new vault's folder. Default: the one of --home.")
+@click.argument("file", type=PathName())
+@click.option(
+    "--to", "folder", type=PathName(), metavar="PATH", help="The new vault's folder. Default: the one of --home."
+)
 @common
-def restore(call: Call, *, file: Path, folder: str | None) -> None:
+def restore(call: Call, *, file: Path, folder: Path | None) -> None:
     """Make a vault from a backup.
 
     Its folder must not exist yet: nothing is ever overwritten. It opens with the secrets of the day of the backup.
@@ -106,7 +129,7 @@ def restore(call: Call, *, file: Path, folder: str | None) -> None:
     answer(_document(restored), lambda: say(f"Restored: {_line(restored)}"), as_json=call.as_json)
 
 
-def _restored(file: Path, place: Path | str | None, on_progress: "OnProgress | None") -> "BackupInfo":
+def _restored(file: Path, place: Path | None, on_progress: "OnProgress | None") -> "BackupInfo":
     import aico
     from aico.settings import passphrase_file
 
@@ -150,6 +173,21 @@ def _show(found: "Sequence[BackupInfo]", nothing: str) -> None:
         say(f"{printable(info.path.name)}\n    {_line(info)}")
     if not found:
         say(nothing)
+
+
+def _show_pruned(pruned: "ForgottenPruned", others: int) -> None:
+    if pruned.made is not None:
+        say(f"Made first: {printable(pruned.made.path.name)}\n    {_line(pruned.made)}")
+    if pruned.deleted:
+        say("Deleted:")
+    _show(pruned.deleted, "No backup here holds what was forgotten since; nothing had to go.")
+    _show_others(others)
+
+
+def _show_others(others: int) -> None:
+    if others:
+        say(f"{number_of(others, 'file')} beside them: damaged, another vault's, or from before the keys were rotated.")
+        say("Those open with the secrets of their day: `aico restore FILE --to FOLDER`.")
 
 
 def _line(info: "BackupInfo") -> str:

@@ -30,8 +30,8 @@ def list(call: Call) -> None:
     def show() -> None:
         screen = console()
         for one in found:
-            origin = one.source if one.source == "default" else f"{one.source}; default {one.default}"
-            screen.print(printable(f"{one.name} = {one.value}  ({origin})"), style="bold", soft_wrap=True)
+            origin = one.source if one.source == "default" else f"{one.source}; default {_as_typed(one.default)}"
+            screen.print(printable(f"{one.name} = {_as_typed(one.value)}  ({origin})"), style="bold", soft_wrap=True)
             screen.print(f"    in {one.unit}: {one.meaning}", soft_wrap=True)
 
     answer({"settings": [asdict(one) for one in found]}, show, as_json=call.as_json)
@@ -48,7 +48,7 @@ def get(call: Call, *, name: str) -> None:
     from aico.settings import vault_folder
 
     found = current_setting(vault_folder(call.home), name, os.environ)
-    answer(asdict(found), lambda: say(str(found.value)), as_json=call.as_json)
+    answer(asdict(found), lambda: say(_as_typed(found.value)), as_json=call.as_json)
 
 
 @config.command()
@@ -60,19 +60,23 @@ def set(call: Call, *, name: str, value: str) -> None:
 
     Every other line and comment stays as it is. A vault that is open keeps its settings until it is opened again.
     """
-    from aico.cli._approval import tell_of_approval
+    from aico.cli._approval import needing_approval, tell_of_approval
     from aico.config_file import write_setting
     from aico.configuration import read_value
     from aico.settings import vault_folder
+    from aico.vault_folder import VAULT_FILE
 
     folder, read = vault_folder(call.home), read_value(name, value)
-    write_setting(folder, name, read)
+    write_setting(folder, name, read, make_folder=True)
+    needing, told = needing_approval(call.home), value if read is None or isinstance(read, dict) else read
 
     def show() -> None:
-        say(f"{name} = {read}")
-        tell_of_approval(call.home)
+        say(f"{name} = {_as_typed(told)}")
+        if not (folder / VAULT_FILE).exists():
+            say(f"It waits in {folder} for the vault that `aico init` makes there.")
+        tell_of_approval(needing)
 
-    answer({"name": name, "value": read}, show, as_json=call.as_json)
+    answer({"name": name, "value": told, "needs_approval": needing}, show, as_json=call.as_json)
 
 
 @config.command()
@@ -80,12 +84,19 @@ def set(call: Call, *, name: str, value: str) -> None:
 @common
 def unset(call: Call, *, name: str) -> None:
     """Take one setting out of config.toml, so that its default holds."""
+    from aico.cli._approval import needing_approval, tell_of_approval
     from aico.config_file import write_setting
     from aico.configuration import checked_name
     from aico.settings import vault_folder
 
     write_setting(vault_folder(call.home), checked_name(name), None)
-    answer({"name": name}, lambda: say(f"{name} has its default again."), as_json=call.as_json)
+    needing = needing_approval(call.home)
+
+    def show() -> None:
+        say(f"{name} has its default again.")
+        tell_of_approval(needing)
+
+    answer({"name": name, "needs_approval": needing}, show, as_json=call.as_json)
 
 
 @config.command()
@@ -124,3 +135,8 @@ def path(call: Call) -> None:
 
     file = vault_folder(call.home) / CONFIG_FILE
     answer({"file": str(file), "exists": file.exists()}, lambda: say(str(file)), as_json=call.as_json)
+
+
+def _as_typed(value: object) -> str:
+    """A value as `aico config set` takes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aico.cli._options import Call, common, text_argument, user_option
+from aico.cli._options import Call, Count, common, text_argument, user_option
 from aico.cli._show import answer, console, day_and_time, number_of, print_indented, printable, say
 from aico.cli._unlock import can_confirm, chosen_user, confirmed, opened
 from aico.cli.reading import show_moments
@@ -28,8 +28,8 @@ def conversations(context: click.Context) -> None:
 
 
 @conversations.command()
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many at most.")
-@click.option("--offset", type=click.IntRange(min=0), default=0, show_default=True, help="How many to leave out first.")
+@click.option("--limit", type=Count(min=1), default=50, show_default=True, help="How many at most.")
+@click.option("--offset", type=Count(min=0), default=0, show_default=True, help="How many to leave out first.")
 @user_option
 @common
 def ls(call: Call, *, limit: int, offset: int, user: str | None) -> None:
@@ -48,7 +48,7 @@ def ls(call: Call, *, limit: int, offset: int, user: str | None) -> None:
 @conversations.command()
 @click.argument("conversation")
 @click.option("--after", metavar="ID", help="Go on after this message.")
-@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="How many messages at most.")
+@click.option("--limit", type=Count(min=1), default=100, show_default=True, help="How many messages at most.")
 @user_option
 @common
 def show(call: Call, *, conversation: str, after: str | None, limit: int, user: str | None) -> None:

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aico.cli._options import Call, common, moment_option, text_argument, text_option, user_option, writing_user_option
+from aico.cli._options import (
+    Call,
+    Count,
+    PathName,
+    common,
+    moment_option,
+    text_argument,
+    text_option,
+    user_option,
+    writing_user_option,
+)
 from aico.cli._show import answer, console, day_and_time, number_of, print_indented, printable, say
 from aico.cli._unlock import FIRST_USER, can_confirm, chosen_user, opened
 from aico.errors import InvalidInput
@@ -17,10 +27,8 @@ if TYPE_CHECKING:
     from aico.data.facts import Fact, History, KeptFact
     from aico.vault import Vault
 
-_limit_option = click.option(
-    "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many at most."
-)
-_offset_option = click.option("--offset", type=click.IntRange(min=0), default=0, help="How many to pass over.")
+_limit_option = click.option("--limit", type=Count(min=1), default=50, show_default=True, help="How many at most.")
+_offset_option = click.option("--offset", type=Count(min=0), default=0, help="How many to pass over.")
 
 
 @click.group()
@@ -260,8 +268,8 @@ def review(
 @click.option("--endpoint", metavar="URL", required=True, help="The model server's address.")
 @click.option("--model", required=True, help="The model's name there.")
 @click.option("--api", type=click.Choice(["ollama", "openai"]), default="ollama", show_default=True, help="Its kind.")
-@click.option("--api-key-file", type=click.Path(path_type=Path), help="Read the key it asks for from this file.")
-@click.option("--limit", type=click.IntRange(min=1), help="About how many messages at most.")
+@click.option("--api-key-file", type=PathName(), help="Read the key it asks for from this file.")
+@click.option("--limit", type=Count(min=1), help="About how many messages at most.")
 @user_option
 @common
 def extract(

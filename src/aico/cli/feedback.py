@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aico.cli._options import Call, common, moment_option, text_option, user_option, writing_user_option
+from aico.cli._options import Call, Count, common, moment_option, text_option, user_option, writing_user_option
 from aico.cli._show import answer, console, day_and_time, number_of, printable, say
 from aico.cli._unlock import FIRST_USER, chosen_user, opened
 
@@ -85,7 +85,7 @@ def record(
 @click.option("--about", metavar="ID", help="Only about this message, fact, hit or conversation.")
 @moment_option("--since", help="From this moment on.")
 @moment_option("--until", help="Before this moment.")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many at most.")
+@click.option("--limit", type=Count(min=1), default=20, show_default=True, help="How many at most.")
 @user_option
 @common
 def ls(

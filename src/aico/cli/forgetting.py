@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aico.cli._backups import backups_holding_forgotten, tell_of_backups
 from aico.cli._options import Call, common, moment_option, text_option, user_option
 from aico.cli._show import answer, console, day_and_time, number_of, print_indented, say
 from aico.cli._unlock import can_confirm, chosen_user, confirmed, opened
@@ -70,7 +71,7 @@ def forget(
             keep_facts = _ask(wished, keep_facts)
         receipt = vault.memory.forget(name, keep_facts=bool(keep_facts), **selectors)
         remains = receipt.remains()
-        backups = [made.path.name for made in vault.backups.list() if vault.backups.forgotten_since(made)]
+        backups = backups_holding_forgotten(vault)
     document = {**_document(receipt), **_verdict(remains), "backups": backups}
     answer(document, lambda: _show_receipt(receipt, remains, backups), as_json=call.as_json)
     click.get_current_context().exit(NOT_WELL if remains else 0)
@@ -147,7 +148,7 @@ def _show_preview(wished: "Receipt", *, err: bool) -> None:
         print_indented(screen, f"{day_and_time(hit.at)}  {hit.text}  {hit.id}", "dim", by=2)
 
 
-def _show_receipt(receipt: "Receipt", remains: "Sequence[Remainder]", backups: list[str]) -> None:
+def _show_receipt(receipt: "Receipt", remains: "Sequence[Remainder]", backups: "Sequence[str]") -> None:
     say(f"Forgotten: {_counted(receipt)}. Receipt {receipt.id}.")
     kept = set(receipt.drawn) - set(receipt.facts)
     if kept:
@@ -159,10 +160,7 @@ def _show_receipt(receipt: "Receipt", remains: "Sequence[Remainder]", backups: l
         say(
             "! Another program is reading, or the disk is full: sealed pages of before stay in the log until it can be emptied."
         )
-    if backups:
-        say(
-            f"! {number_of(len(backups), 'backup')} in the vault's folder still hold it; `aico backup prune` deletes them."
-        )
+    tell_of_backups(backups)
 
 
 def _show_verdict(remains: "Sequence[Remainder]") -> None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aico.cli._options import Call, common, piped_text
+from aico.cli._options import Call, Count, common, piped_text
 from aico.cli._show import answer, console, number_of, print_indented, say, size
 from aico.cli._unlock import opened
 
@@ -57,7 +57,7 @@ def doctor(call: Call, *, accept_older: bool) -> None:
 @click.argument("phrases", nargs=-1, metavar="[PHRASE... | -]")
 @click.option(
     "--samples",
-    type=click.IntRange(min=0),
+    type=Count(min=0),
     default=40,
     show_default=True,
     help="How many random memories to search for.",

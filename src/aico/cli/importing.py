@@ -1,13 +1,12 @@
 """`aico import`: memories from elsewhere."""
 
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from aico.cli._options import Call, common, writing_user_option
+from aico.cli._options import Call, PathName, common, standard_input, writing_user_option
 from aico.cli._progress import byte_progress, count_progress
 from aico.cli._show import answer, number_of, printable, say
 from aico.cli._unlock import FIRST_USER, ask_hidden, at_terminal, chosen_user, opened, secret_in
@@ -30,7 +29,7 @@ _CALLED = {
 
 
 @click.command("import")
-@click.argument("file")
+@click.argument("file", type=PathName())
 @click.option(
     "--from",
     "kind",
@@ -39,7 +38,7 @@ _CALLED = {
 )
 @click.option(
     "--old-key-file",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     envvar="AICO_UPSTREAM_KEY_FILE",
     help="For aico-upstream: read that installation's master password or key from this file. Asked for otherwise.",
 )
@@ -51,7 +50,7 @@ _CALLED = {
 def import_(
     call: Call,
     *,
-    file: str,
+    file: Path,
     kind: Any,
     old_key_file: Path | None,
     skip_bad: bool,
@@ -61,7 +60,7 @@ def import_(
 ) -> None:
     """Bring in chats: ChatGPT's or Claude's export, JSON Lines, or our own export.
 
-    FILE is the ZIP file as it came, a folder, one of its files, or - for standard input. What it is shows from its
+    FILE is the ZIP file as it came, a folder, one of its files, or - for standard input, but not for a ZIP. What it is shows from its
     content. JSON Lines hold one message a line, such as {"text": "I moved to Lisbon.", "conversation": "c1", "at":
     "2026-05-08T19:30:00+02:00"}; role, speaker and source_id may be added.
 
@@ -78,7 +77,7 @@ def import_(
         old_secret = _old_secret(old_key_file) if kind == UPSTREAM else None
         with count_progress("reading") if kind == UPSTREAM else byte_progress("reading") as on_progress:
             report = vault.import_(
-                sys.stdin.buffer if file == "-" else file,
+                standard_input() if str(file) == "-" else file,
                 user,
                 fallback_user=_fallback_user(vault),
                 kind=kind,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aico.cli._options import Call, common
+from aico.cli._options import Call, PathName, common
 from aico.cli._progress import stage_progress
 from aico.cli._show import answer, console, number_of, say, show_phrase
 from aico.cli._unlock import ask_hidden, asked_twice, at_terminal, confirmed, opened, secret_in
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from aico.vault_keys import RotationReport
 
 PHRASE_WORDS = 24
-_file_option = click.option(
-    "--new-passphrase-file", type=click.Path(path_type=Path), help="Read the new passphrase from this file."
-)
+_file_option = click.option("--new-passphrase-file", type=PathName(), help="Read the new passphrase from this file.")
 
 
 @click.group()
@@ -50,7 +48,7 @@ def add_passphrase(call: Call, *, new_passphrase_file: Path | None) -> None:
 
 
 @keys.command()
-@click.option("--old-passphrase-file", type=click.Path(path_type=Path), help="Read the old passphrase from this file.")
+@click.option("--old-passphrase-file", type=PathName(), help="Read the old passphrase from this file.")
 @_file_option
 @common
 def change_passphrase(call: Call, *, old_passphrase_file: Path | None, new_passphrase_file: Path | None) -> None:
@@ -89,7 +87,7 @@ def recovery(call: Call) -> None:
 @keys.command()
 @click.option(
     "--secrets-file",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     help="Read the passphrases that go on to open the vault, and the recovery phrase, from this file: one a line.",
 )
 @click.option("--remove", "removed", metavar="SLOT_ID", multiple=True, help="Do not take this keyslot along.")

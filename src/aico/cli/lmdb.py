@@ -2,7 +2,7 @@
 
 import click
 
-from aico.cli._options import Call, common
+from aico.cli._options import Call, Count, common
 from aico.cli._show import answer, number_of, printable, say, size
 from aico.cli._unlock import opened
 
@@ -61,7 +61,7 @@ def ls(call: Call) -> None:
 
 @lmdb.command()
 @click.argument("table")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many entries at most.")
+@click.option("--limit", type=Count(min=1), default=20, show_default=True, help="How many entries at most.")
 @common
 def dump(call: Call, *, table: str, limit: int) -> None:
     """Show some entries of a table, opened.

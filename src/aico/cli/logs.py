@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from aico.cli._options import Call, common, moment_option, text_argument
+from aico.cli._options import Call, Count, PathName, common, moment_option, text_argument
 from aico.cli._show import answer, console, number_of, print_indented, print_json, printable, say, standard_output
 from aico.cli._unlock import can_confirm, confirmed, opened
 from aico.errors import AicoError, InvalidInput, NotFound
@@ -62,8 +62,8 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @logs.command()
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many entries at most.")
-@click.option("--offset", type=click.IntRange(min=0), default=0, help="How many of the newest to leave out.")
+@click.option("--limit", type=Count(min=1), default=50, show_default=True, help="How many entries at most.")
+@click.option("--offset", type=Count(min=0), default=0, help="How many of the newest to leave out.")
 @common
 @filtered
 def ls(call: Call, *, filters: dict[str, Any], limit: int, offset: int) -> None:
@@ -74,9 +74,7 @@ def ls(call: Call, *, filters: dict[str, Any], limit: int, offset: int) -> None:
 
 
 @logs.command()
-@click.option(
-    "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many entries to begin with."
-)
+@click.option("--limit", type=Count(min=1), default=20, show_default=True, help="How many entries to begin with.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on, until Ctrl-C.")
 @common
 @filtered
@@ -102,7 +100,7 @@ def tail(call: Call, *, filters: dict[str, Any], limit: int, follow: bool) -> No
 
 @logs.command()
 @text_argument("text")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many entries at most.")
+@click.option("--limit", type=Count(min=1), default=50, show_default=True, help="How many entries at most.")
 @common
 @filtered
 def grep(call: Call, *, text: str, filters: dict[str, Any], limit: int) -> None:
@@ -136,10 +134,10 @@ def stat(call: Call) -> None:
 
 
 @logs.command()
-@click.argument("output", metavar="FILE|-")
+@click.argument("output", type=PathName(), metavar="FILE|-")
 @common
 @filtered
-def export(call: Call, *, filters: dict[str, Any], output: str) -> None:
+def export(call: Call, *, filters: dict[str, Any], output: Path) -> None:
     """Write entries to a new file, or with - to standard output, in the order they were written, an object a line.
 
     What is written is readable by whoever gets it: it leaves the vault's protection. It never replaces another file.
@@ -148,8 +146,8 @@ def export(call: Call, *, filters: dict[str, Any], output: str) -> None:
     from aico.portability.export import new_file
 
     with ExitStack() as closing:
-        to_screen = output == "-"
-        target = closing.enter_context(standard_output(as_json=call.as_json) if to_screen else new_file(Path(output)))
+        to_screen = str(output) == "-"
+        target = closing.enter_context(standard_output(as_json=call.as_json) if to_screen else new_file(output))
         vault = closing.enter_context(opened(call.home))
         chosen = _of_vault(vault, filters)
         vault.audit_log.append(Action.EXPORTED, counts={"logs": vault.logs.count_logs(**chosen)})
@@ -178,7 +176,7 @@ def rm(call: Call, *, filters: dict[str, Any], yes: bool) -> None:
 
 @logs.command()
 @click.option("--user", metavar="NAME", help="Only what concerns this person.")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many entries at most.")
+@click.option("--limit", type=Count(min=1), default=50, show_default=True, help="How many entries at most.")
 @common
 def audit(call: Call, *, user: str | None, limit: int) -> None:
     """Show the last entries of the audit log, oldest first."""

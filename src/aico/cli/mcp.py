@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aico.cli._options import Call, common
+from aico.cli._options import Call, PathName, common, standard_input
 from aico.cli._show import answer, console, say
 from aico.cli._unlock import FIRST_USER, can_confirm, chosen_user, confirmed
 from aico.errors import AicoError, InvalidInput, NotFound
@@ -45,7 +45,8 @@ def mcp(call: Call, *, user: str | None, conversation: str | None, read_only: bo
         return
     if call.as_json:
         raise InvalidInput("standard output belongs to the protocol; nothing was served", hint="leave --json out")
-    if sys.stdin.isatty():  # a person, not a program
+    standard_input()  # a client's requests come by it
+    if can_confirm():  # a person, not a program
         say(context.get_help())
         return
     import aico
@@ -64,7 +65,7 @@ def mcp(call: Call, *, user: str | None, conversation: str | None, read_only: bo
 @click.argument("client", type=click.Choice(sorted(CLIENTS)))
 @_scope_options
 @click.option("--name", default="aico", show_default=True, help="What the entry is called.")
-@click.option("--file", type=click.Path(path_type=Path), help="Another configuration file of the same client.")
+@click.option("--file", type=PathName(), help="Another configuration file of the same client.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @common
 def install(

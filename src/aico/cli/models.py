@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aico.cli._options import Call, common
+from aico.cli._options import Call, PathName, common
 from aico.cli._progress import count_progress
 from aico.cli._show import answer, number_of, say
 from aico.cli._unlock import opened
@@ -60,18 +60,19 @@ def use(call: Call, *, name: str, url: str | None, key_env: str | None) -> None:
     protocol) or fastembed/MODEL; none, for finding memories by their words alone; or auto, for the first if it is
     installed. Vectors of the model before are kept until the new ones are complete.
     """
-    from aico.cli._approval import tell_of_approval
+    from aico.cli._approval import needing_approval, tell_of_approval
     from aico.config_file import write_setting
     from aico.settings import load_settings
 
     folder = _vault_to_change(call)
     write_setting(folder, "embedder", _setting(name, url=url, key_env=key_env))
     settings = load_settings(folder)
-    document = {"setting": _named(settings), "model": _chosen_id(settings)}
+    needing = needing_approval(call.home)
+    document = {"setting": _named(settings), "model": _chosen_id(settings), "needs_approval": needing}
 
     def show() -> None:
         _show_choice(document, asked=name)
-        tell_of_approval(call.home)
+        tell_of_approval(needing)
 
     answer(document, show, as_json=call.as_json)
 
@@ -88,16 +89,17 @@ def rerank(call: Call, *, name: str, url: str | None, key_env: str | None) -> No
     which is what a new vault has. Each recall then takes a run of the model for each of the best hits. A server is
     sent the question and these memories.
     """
-    from aico.cli._approval import tell_of_approval
+    from aico.cli._approval import needing_approval, tell_of_approval
     from aico.config_file import write_setting
 
     folder = _vault_to_change(call)
     kind, _, model = name.partition("/")
-    if kind == "onnx":
+    if kind == "onnx" and model:
         model = str(Path(model).expanduser().absolute())  # the vault may be opened from another folder
     given = {"kind": kind, "model": model, "url": url, "api_key_env": key_env}
     table: dict[str, str | int] = {key: value for key, value in given.items() if value is not None}
     write_setting(folder, "reranker", None if name == "none" else table)
+    needing = needing_approval(call.home)
 
     def show() -> None:
         say(
@@ -105,13 +107,13 @@ def rerank(call: Call, *, name: str, url: str | None, key_env: str | None) -> No
             if name == "none"
             else f"{name} reads the best hits. `aico doctor` tries it out."
         )
-        tell_of_approval(call.home)
+        tell_of_approval(needing)
 
-    answer({"reranker": name}, show, as_json=call.as_json)
+    answer({"reranker": name, "needs_approval": needing}, show, as_json=call.as_json)
 
 
 @models.command("install")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PathName())
 @common
 def install(call: Call, *, file: Path) -> None:
     """Install the default model's weights from a file.

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aico.cli._options import Call, common, moment_option, text_argument, user_option
+from aico.cli._options import Call, Count, common, moment_option, text_argument, user_option
 from aico.cli._show import answer, console, day_and_time, number_of, print_indented, printable, say
 from aico.cli._unlock import chosen_user, opened
 
@@ -27,10 +27,8 @@ if TYPE_CHECKING:
 )
 @moment_option("--since", help="Only what was said from this moment on.")
 @moment_option("--until", help="Only what was said before this moment.")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many memories at most.")
-@click.option(
-    "--max-lag", type=click.IntRange(min=0), default=10_000, show_default=True, help="How far columns may be behind."
-)
+@click.option("--limit", type=Count(min=1), default=20, show_default=True, help="How many memories at most.")
+@click.option("--max-lag", type=Count(min=0), default=10_000, show_default=True, help="How far columns may be behind.")
 @click.option(
     "--seconds", type=click.FloatRange(min=0.1), default=10.0, show_default=True, help="How long SQL may take."
 )

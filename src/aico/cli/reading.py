@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aico.cli._options import Call, common, moment_option, text_argument, user_option
-from aico.cli._show import answer, console, day_and_time, print_indented, printable, say
+from aico.cli._options import Call, Count, common, moment_option, text_argument, user_option
+from aico.cli._show import answer, console, day_and_time, number_of, print_indented, printable, say
 from aico.cli._unlock import chosen_user, opened
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @text_argument("query")
-@click.option("--limit", type=click.IntRange(min=1), default=10, show_default=True, help="How many memories at most.")
+@click.option("--limit", type=Count(min=1), default=10, show_default=True, help="How many memories at most.")
 @click.option("--conversation", metavar="NAME", help="Only of this conversation.")
 @click.option("--speaker", metavar="NAME", help="Only what was said by this name.")
 @click.option("--episode", metavar="ID", help="Only of the talk around this message.")
@@ -74,7 +74,7 @@ def recall(
 @text_argument("query")
 @click.option("--conversation", metavar="NAME", help="The live conversation, whose last messages come along.")
 @click.option(
-    "--token-budget", type=click.IntRange(min=1), default=1000, show_default=True, help="How long it may be, in tokens."
+    "--token-budget", type=Count(min=1), default=1000, show_default=True, help="How long it may be, in tokens."
 )
 @user_option
 @common
@@ -90,12 +90,13 @@ def context(call: Call, *, query: str, conversation: str | None, token_budget: i
             chosen_user(vault, user), query, conversation=conversation, token_budget=token_budget
         )
     document = {"text": known.as_text(), "tokens": known.tokens, "items": [asdict(item) for item in known.items]}
-    answer(document, lambda: say(known.as_text() or "Nothing is known yet.", err=not known.items), as_json=call.as_json)
+    nothing = f"Nothing is known yet that fits into {number_of(token_budget, 'token')}."
+    answer(document, lambda: say(known.as_text() or nothing, err=not known.items), as_json=call.as_json)
 
 
 @click.command()
 @click.argument("conversation")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many messages at most.")
+@click.option("--limit", type=Count(min=1), default=20, show_default=True, help="How many messages at most.")
 @user_option
 @common
 def recent(call: Call, *, conversation: str, limit: int, user: str | None) -> None:

@@ -40,8 +40,11 @@ def unlock(call: Call, *, ttl_s: int) -> None:
     lock_vault(call.home)  # or a session would prolong itself for ever
     with opened(call.home) as vault:
         vault.keys.leave_unlocked(ttl_s)
-    long = number_of(ttl_s // 60, "minute") if ttl_s >= 60 else number_of(ttl_s, "second")
-    answer({"unlocked_for_s": ttl_s}, lambda: say(f"Unlocked for {long}. `aico lock` ends it."), as_json=call.as_json)
+    answer(
+        {"unlocked_for_s": ttl_s},
+        lambda: say(f"Unlocked for {_long(ttl_s)}. `aico lock` ends it."),
+        as_json=call.as_json,
+    )
 
 
 @click.command()
@@ -59,3 +62,11 @@ def lock(call: Call) -> None:
         lambda: say("Locked." if ended else "It was locked already."),
         as_json=call.as_json,
     )
+
+
+def _long(span_s: int) -> str:
+    """A length of time as people say it, such as "1 minute and 30 seconds"."""
+    minutes, seconds = divmod(span_s, 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [(hours, "hour"), (minutes, "minute"), (seconds, "second")]
+    return " and ".join(number_of(count, what) for count, what in parts if count)

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aico.cli._options import Call, common, text_option
+from aico.cli._options import Call, Count, common, text_option
 from aico.cli._show import answer, console, day_and_time, printable, say
 from aico.cli._unlock import opened
+from aico.clock import moment_from_text
 from aico.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -49,7 +50,10 @@ def due(call: Call) -> None:
 @click.argument("name")
 @click.option("--action", required=True, metavar="NAME", help="What it does: the name a program registers.")
 @click.option(
-    "--schedule", required=True, metavar="TEXT", help="'every 15m', 'cron 0 3 * * * Europe/Lisbon', 'once …'."
+    "--schedule",
+    required=True,
+    metavar="TEXT",
+    help="'every 15m', 'cron 0 3 * * * Europe/Lisbon', or 'once 2027-01-01T08:00'; without a zone it is this machine's.",
 )
 @text_option("--payload", help="A JSON object for the action; - reads it from standard input.")
 @click.option("--user", metavar="NAME", help="Whose task it is: it is forgotten with everything of theirs.")
@@ -66,7 +70,9 @@ def add(
 
     read = None if payload is None else json_or_text(payload)
     with opened(call.home) as vault:
-        made = vault.tasks.add(name, action=action, schedule=schedule, payload=read, user=user, attempts_max=attempts)
+        made = vault.tasks.add(
+            name, action=action, schedule=_zoned(schedule), payload=read, user=user, attempts_max=attempts
+        )
     _answer_task(call, made)
 
 
@@ -90,7 +96,7 @@ def run(call: Call, *, name: str | None, only_due: bool) -> None:
 
 @tasks.command()
 @click.argument("name", required=False)
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many runs at most.")
+@click.option("--limit", type=Count(min=1), default=20, show_default=True, help="How many runs at most.")
 @common
 def history(call: Call, *, name: str | None, limit: int) -> None:
     """Show the last runs, newest first."""
@@ -133,6 +139,12 @@ def _answer_task(call: Call, task: "Task") -> None:
     from dataclasses import asdict
 
     answer(asdict(task), lambda: say(f"{task.name}: {_when(task)}"), as_json=call.as_json)
+
+
+def _zoned(schedule: str) -> str:
+    """A moment that was typed may go without its zone, as at every other option."""
+    kind, _, moment = schedule.strip().partition(" ")
+    return f"once {moment_from_text(moment.strip()).isoformat()}" if kind == "once" else schedule
 
 
 def _answer_tasks(call: Call, found: "Sequence[Task]") -> None:

@@ -1,13 +1,13 @@
 """`aico users`: who uses the companion, what is known about them, and their PINs. A PIN is never an argument."""
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from aico.cli._backups import backups_holding_forgotten, tell_of_backups
 from aico.cli._options import Call, common, piped_text
 from aico.cli._show import answer, number_of, say
-from aico.cli._unlock import ask_hidden, at_terminal, can_confirm, confirmed, opened
+from aico.cli._unlock import ask_hidden, can_confirm, confirmed, opened
 from aico.errors import AicoError, InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -128,6 +128,7 @@ def erase(call: Call, *, name: str, yes: bool) -> None:
             raise AicoError("not confirmed; nothing was erased")
         erased = vault.erase_user(profile.name)
         verified = erased.verify()
+        backups = backups_holding_forgotten(vault)
     receipt = erased.receipt
     document = {
         "id": profile.id,
@@ -136,10 +137,16 @@ def erase(call: Call, *, name: str, yes: bool) -> None:
         "removed": receipt.removed | erased.removed,
         "log_cleared": erased.log_cleared,
         "verified": verified,
+        "backups": backups,
     }
     counted = f"{number_of(len(receipt.messages), 'message')} and {number_of(len(receipt.facts), 'fact')}"
     looked = "✓ Looked again: nothing is left." if verified else "✗ Looked again: something is left. Run it again."
-    answer(document, lambda: say(f"Erased, with {counted}.\n{looked}"), as_json=call.as_json)
+
+    def show() -> None:
+        say(f"Erased, with {counted}.\n{looked}")
+        tell_of_backups(backups)
+
+    answer(document, show, as_json=call.as_json)
     click.get_current_context().exit(0 if verified else NOT_WELL)
 
 
@@ -177,7 +184,7 @@ def check_pin(call: Call, *, name: str) -> None:
     """
     with opened(call.home) as vault:
         profile = vault.users.find_by_name(name)
-        pin = ask_hidden("PIN: ") if at_terminal() and sys.stdin.isatty() else piped_text()
+        pin = ask_hidden("PIN: ") if can_confirm() else piped_text()
         vault.pins.authenticate_user(NOBODY if profile is None else profile.id, pin)
     answer({"authenticated": True}, lambda: say("✓ This is the PIN."), as_json=call.as_json)
 
@@ -253,7 +260,7 @@ def _switch(call: Call, name: str, *, active: bool) -> None:
 
 def _asked_change(*, has_pin: bool) -> tuple[str | None, str]:
     """The old PIN where there is one, and the new one. Raises InvalidInput."""
-    if sys.stdin.isatty():
+    if can_confirm():
         return (ask_hidden("Old PIN: ") if has_pin else None), _asked_new()
     lines = piped_text().split("\n")
     if len(lines) != 1 + has_pin:
@@ -265,7 +272,7 @@ def _asked_change(*, has_pin: bool) -> tuple[str | None, str]:
 
 
 def _asked_new() -> str:
-    if not sys.stdin.isatty():
+    if not can_confirm():
         return piped_text()
     new = ask_hidden("New PIN or passphrase: ")
     if new != ask_hidden("The same again: "):

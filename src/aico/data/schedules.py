@@ -113,6 +113,8 @@ def _once(text: str) -> Once:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise _unreadable("an instant is written in ISO 8601") from None
+    if at.utcoffset() is None:
+        raise _unreadable("an instant has a time zone, at its end")
     to_us(at)
     return Once(at)
 

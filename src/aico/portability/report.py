@@ -8,6 +8,8 @@ from typing import Self
 
 from aico.errors import InvalidInput
 
+_OF_ONE = "; nothing was written"
+
 
 class BadRecord(InvalidInput):
     """A piece of the input that cannot be taken; `number` counts its `unit` ("line", "conversation") from 1 in `file`.
@@ -16,6 +18,7 @@ class BadRecord(InvalidInput):
     """
 
     def __init__(self, number: int, field: str, problem: str, *, unit: str = "line", file: str = "") -> None:
+        problem = problem.removesuffix(_OF_ONE)  # others may have been; the report says what was
         where = f"{unit} {number}, field {field}" if field else f"{unit} {number}"
         super().__init__(
             f"{file + ', ' if file else ''}{where}: {problem}",

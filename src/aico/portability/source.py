@@ -77,6 +77,8 @@ def opened_source(place: Path | str | BinaryIO) -> Iterator[Source]:
     if not isinstance(place, str | Path):
         yield Source([Part("", None, lambda: nullcontext(place))], Counter())
         return
+    if not str(place):
+        raise InvalidInput("the file has no name; nothing was imported", hint="check its path")
     path = Path(place).expanduser()
     try:
         mode = path.stat().st_mode
@@ -121,12 +123,19 @@ def kind_of(head: bytes) -> str:
 
 
 def with_head(file: BinaryIO) -> tuple[bytes, BinaryIO]:
-    """The first line, or 64 KiB of it, and the file as if nothing had been read."""
+    """The first line, or 64 KiB of it, and the file as if nothing had been read.
+
+    Raises InvalidInput for a ZIP archive that comes through a pipe: it is read from its end.
+    """
     head = b""
     while len(head) < HEAD_BYTES and b"\n" not in head.lstrip() and (more := file.readline(HEAD_BYTES - len(head))):
         head += more
     if len(head) < HEAD_BYTES and head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"[", b"{\n", b"{\r")):
         head += file.read(HEAD_BYTES - len(head))  # a file laid out over many lines
+    if head.startswith(b"PK\x03\x04"):
+        raise InvalidInput(
+            "this is a ZIP archive, which cannot be read from a pipe; nothing was imported", hint="name it as a file"
+        )
     return head, io.BufferedReader(_Continued(head, file), _BUFFER_BYTES)
 
 

@@ -119,11 +119,12 @@ def end(folder: Path, vault_file: VaultFile) -> bool:
 
     The secret goes first: without it the file is worthless, wherever it was copied to. Raises StorageError.
     """
-    there = (folder / FILE).exists()
+    there = os.path.lexists(folder / FILE)
     with suppress(KeyringUnavailable):
         keyring.forget_secret(_entry(vault_file))
     try:
-        (folder / FILE).unlink(missing_ok=True)
+        if there:  # a disk that is read-only refuses to delete what is not there, too
+            (folder / FILE).unlink(missing_ok=True)
     except OSError as exc:
         raise storage_error(exc, folder / FILE, "it opens nothing any more, but lies there still") from exc
     return there

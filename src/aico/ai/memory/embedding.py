@@ -134,6 +134,14 @@ class Embeddings:
         asked = None if self._questions is None else self._questions.problem
         return self._problem or asked
 
+    def try_out(self) -> None:
+        """Ask the chosen model about one letter of nobody's, if there is one. Raises ModelUnavailable.
+
+        >>> vault.embeddings.try_out()
+        """
+        if self._questions is not None:
+            self._questions.try_out()
+
     def lag(self) -> int:
         """How many messages and facts wait for their vectors.
 

@@ -62,6 +62,11 @@ class Questions:
                 self._known.popitem(last=False)
         return meaning
 
+    def try_out(self) -> None:
+        """Ask the model about one letter of nobody's; from then on it is used again. Raises ModelUnavailable."""
+        checked_vectors(self._embedder, [self._embedder.query_prefix + "a"])
+        self.problem, self._not_before = None, 0.0
+
     def _asked(self, question: str) -> Meaning:
         embedder = self._embedder
         if self._strangers is None:
