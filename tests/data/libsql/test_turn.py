@@ -67,6 +67,22 @@ def test_one_thread_waits_for_one_lock_after_the_other_and_ends_with_the_turn(tm
     assert none_soon(waiting)
 
 
+def test_a_wait_that_was_given_up_lets_go_of_nothing_that_is_held_since(tmp_path, ours, theirs):
+    """It gets its lock after all, beside the one who asked again and was given it."""
+    for _ in range(20):
+        holder = hold(theirs, 2 * WAIT_S)
+        with pytest.raises(Busy), ours:
+            pass
+        try:
+            with ours:
+                time.sleep(WAIT_S)  # the wait that was given up gets its lock, and lets go of it
+                with closing(Turn(tmp_path / "notes.db", wait_s=0.001)) as third, pytest.raises(Busy):
+                    third.__enter__()
+        except Busy:  # this time was up as well
+            pass
+        holder.join()
+
+
 def test_a_turn_that_comes_just_as_the_time_is_up_is_either_ours_or_free(tmp_path, ours, theirs, waiting):
     """Whatever came of a wait, nobody holds the turn afterwards, and the next wait is as long as any other."""
     draw = random.Random(7)

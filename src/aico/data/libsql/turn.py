@@ -24,49 +24,79 @@ class Turn:
 
     def __init__(self, database: Path, *, wait_s: float) -> None:
         self._wait_s, self._database = wait_s, database
-        self._door = _open_lock(database, "door")
-        self._turn = _open_lock(database, "turn")
+        self._door = _LockFile(Path(f"{database}-door"))
+        self._turn = _LockFile(Path(f"{database}-turn"))
         self._waiter: _Waiter | None = None  # one that waits for nothing
 
     def __enter__(self) -> Self:
         try:
             self._take(self._door)
             self._take(self._turn)
-            fcntl.flock(self._door, fcntl.LOCK_UN)
+            self._door.let_go()
         except BaseException:  # a signal's exception too: nobody would give them back
-            fcntl.flock(self._turn, fcntl.LOCK_UN)
-            fcntl.flock(self._door, fcntl.LOCK_UN)
+            self._turn.let_go()
+            self._door.let_go()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        fcntl.flock(self._turn, fcntl.LOCK_UN)
+        self._turn.let_go()
 
     def close(self) -> None:
         """Give the lock files back. May be called twice."""
-        for descriptor in (self._door, self._turn):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._door = self._turn = -1
+        self._door.close()
+        self._turn.close()
         if self._waiter is not None:
             self._waiter.end()
             self._waiter = None
 
-    def _take(self, descriptor: int) -> None:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def _take(self, lock: "_LockFile") -> None:
+        if lock.try_to_take():
             return
-        except BlockingIOError:
-            pass
         waiter, self._waiter = self._waiter or _Waiter(), None
-        if not waiter.wait(descriptor, self._wait_s):
+        if not waiter.wait(lock, self._wait_s):
             raise Busy(
                 f"another process kept {self._database.name} for {self._wait_s:g} s; nothing was written",
                 hint="try again; if it goes on, `aico doctor` tells whether a process hangs",
             )
         self._waiter = waiter
+
+
+class _LockFile:
+    """A file that is locked by `flock`: through our own descriptor or, where we had to wait, one opened for that wait.
+
+    A lock belongs to what opened the file. Were it one for both, a wait that was given up would in the end let go of what
+    we hold by then.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._own = path, _opened(path)
+        self.waited_for = -1
+
+    def try_to_take(self) -> bool:
+        try:
+            fcntl.flock(self._own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def opened_anew(self) -> int:
+        return _opened(self._path)
+
+    def let_go(self) -> None:
+        """Whichever way it is held, if it is."""
+        fcntl.flock(self._own, fcntl.LOCK_UN)
+        descriptor, self.waited_for = self.waited_for, -1
+        if descriptor >= 0:
+            _unlock_and_close(descriptor)
+
+    def close(self) -> None:
+        """May be called twice."""
+        own, self._own = self._own, -1
+        if own >= 0:
+            os.close(own)
 
 
 class _Waiter:
@@ -85,19 +115,18 @@ class _Waiter:
         self._signal.acquire()
         threading.Thread(target=self._run, name="aico-turn", daemon=True).start()
 
-    def wait(self, descriptor: int, wait_s: float) -> bool:
+    def wait(self, lock: _LockFile, wait_s: float) -> bool:
         """Whether the lock was taken within `wait_s` seconds; if not, it is given back as soon as it comes."""
         self._signal.acquire(blocking=False)  # it was given, where the lock came just as the time was up
-        # A duplicate shares the lock, and stays valid should the turn be closed while we still wait.
-        self._descriptor, self._taken = os.dup(descriptor), False
+        self._descriptor, self._taken = lock.opened_anew(), False
         kept = False
         try:
             self._asked.put(self._descriptor)
             self._signal.acquire(timeout=wait_s)
-            kept = self._settle(keep=True)
+            kept = self._settle(lock)
         finally:
             if not kept:  # too late, or a signal's exception: whoever waited here will not give back what comes later
-                self._settle(keep=False)
+                self._settle(None)
                 self.end()
         return kept
 
@@ -105,30 +134,36 @@ class _Waiter:
         """End the thread, once it waits for nothing."""
         self._asked.put(None)
 
-    def _settle(self, *, keep: bool) -> bool:
+    def _settle(self, lock: _LockFile | None) -> bool:
+        """Hand what was taken over to the lock, or give it back where there is none; whether it was handed over."""
         with self._settled:
-            self._given_up = not (self._taken and keep)
-            if self._taken:
-                self._let_go(unlock=not keep)
-            return self._taken and keep
+            self._given_up = not self._taken or lock is None
+            if self._taken and lock is not None:
+                lock.waited_for, self._descriptor = self._descriptor, -1
+            elif self._taken and self._descriptor >= 0:
+                self._give_back()
+            return not self._given_up
 
     def _run(self) -> None:
         while (descriptor := self._asked.get()) is not None:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             with self._settled:
                 if self._given_up:
-                    self._let_go(unlock=True)
+                    self._give_back()
                     return
                 self._taken = True
                 self._signal.release()
 
-    def _let_go(self, *, unlock: bool) -> None:
+    def _give_back(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            if unlock:
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
-            os.close(descriptor)
+        _unlock_and_close(descriptor)
 
 
-def _open_lock(database: Path, name: str) -> int:
-    return os.open(f"{database}-{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _unlock_and_close(descriptor: int) -> None:
+    """Both: in a forked child the file may still be open."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
