@@ -454,3 +454,10 @@ def test_a_backup_whose_parent_is_pruned_while_it_is_made_stands_alone(vault, tm
     assert [one.id for one in vault.backups.list()] == [made.id]
     aico.restore(made.path, tmp_path / "restored", passphrase=PASSPHRASE)
     assert len(texts_in(tmp_path / "restored")) == 350
+
+
+def test_a_file_in_the_place_of_the_folder_is_a_typed_error(vault, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StorageError, match="no backup was made"):
+        vault.backups.create(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"

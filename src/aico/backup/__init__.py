@@ -140,7 +140,8 @@ class Backups:
             raise storage_error(exc, place, "no backup was made; the vault is as it was") from exc
         finally:
             for leftover in (copy_path, Path(f"{copy_path}-map")):
-                leftover.unlink(missing_ok=True)
+                with suppress(OSError):  # what is wrong with the place was said already
+                    leftover.unlink(missing_ok=True)
         self._audit_log.append(
             Action.BACKED_UP, subject_id=bytes.fromhex(made.id), counts={"pages": made.pages, "after": noted}
         )
