@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 import aico
+from aico import backup
 from aico.backup import CHAIN_MAX, SUFFIX, ForgottenPruned
+from aico.backup.file import Head, Keys
 from aico.data.audit_log import Action
 from aico.data.libsql.sealed.page_cipher import DatabaseKeys
 from aico.data.libsql.sealed.page_copies import PageCopy
@@ -456,8 +458,83 @@ def test_a_backup_whose_parent_is_pruned_while_it_is_made_stands_alone(vault, tm
     assert len(texts_in(tmp_path / "restored")) == 350
 
 
+def damage(path: Path) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, damage])
+def test_a_backup_does_not_build_on_what_nothing_can_restore(vault, tmp_path, harm):
+    first = vault.backups.create()
+    fill(vault, 5, 5000)
+    second = vault.backups.create()
+    assert second.parent == first.id
+    harm(first.path)
+    fill(vault, 5, 6000)
+    vault.clock.move(timedelta(hours=1))
+    third = vault.backups.create()
+    assert third.parent is None
+    assert vault.backups.create().parent == third.id
+    aico.restore(third.path, tmp_path / "restored", passphrase=PASSPHRASE)
+    assert len(texts_in(tmp_path / "restored")) == 310
+
+
+def test_a_backup_stands_alone_if_what_its_parent_builds_on_goes_while_it_is_made(vault):
+    first = vault.backups.create()
+    fill(vault, 5, 5000)
+    second = vault.backups.create()
+    fill(vault, 5, 6000)
+    made = vault.backups.create(on_progress=lambda done, total: first.path.unlink(missing_ok=True))
+    assert second.path.exists() and made.parent is None
+    assert vault.backups.verify(made.path) == made
+
+
+def test_a_backup_whose_chain_is_broken_is_named_and_does_not_count_as_one_to_keep(vault):
+    full = vault.backups.create()
+    vault.clock.move(timedelta(hours=1))
+    base = vault.backups.create(full=True)
+    fill(vault, 5, 5000)
+    broken = vault.backups.create()
+    base.path.unlink()
+    assert [(one.id, one.missing) for one in vault.backups.list()] == [(full.id, None), (broken.id, base.id)]
+    assert vault.backups.prune(1) == []
+    vault.clock.move(timedelta(hours=1))
+    made = vault.backups.create()
+    assert made.parent is None
+    assert {one.id for one in vault.backups.prune(1)} == {full.id, broken.id}
+
+
+def test_what_a_backup_lacks_is_said_as_it_is(vault, tmp_path):
+    base = vault.backups.create()
+    fill(vault, 5, 5000)
+    later, raw = vault.backups.create(), base.path.read_bytes()
+    base.path.unlink()
+    with pytest.raises(NotFound, match=f"{base.id}, which is not beside it"):
+        aico.restore(later.path, tmp_path / "restored", passphrase=PASSPHRASE)
+    base.path.write_bytes(raw[:-1])
+    with pytest.raises(Tampered, match=f"{base.path.name}, which was changed or cut"):
+        aico.restore(later.path, tmp_path / "restored", passphrase=PASSPHRASE)
+    base.path.write_bytes(raw)
+    assert vault.backups.verify(later.path) == later
+
+
 def test_a_file_in_the_place_of_the_folder_is_a_typed_error(vault, tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(StorageError, match="no backup was made"):
         vault.backups.create(tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_backup_that_is_deleted_while_the_list_is_made_is_left_out(vault, monkeypatch):
+    first, second = vault.backups.create(full=True), vault.backups.create(full=True)
+    read_head = backup.read_head
+
+    def deleted_behind(path: Path, keys: Keys) -> Head:
+        head = read_head(path, keys)
+        if path == first.path:
+            path.unlink()
+        return head
+
+    monkeypatch.setattr(backup, "read_head", deleted_behind)
+    assert vault.backups.list() == [second]
