@@ -538,3 +538,44 @@ def test_a_backup_that_is_deleted_while_the_list_is_made_is_left_out(vault, monk
 
     monkeypatch.setattr(backup, "read_head", deleted_behind)
     assert vault.backups.list() == [second]
+
+
+def test_a_clock_that_was_ahead_for_once_makes_no_newest_backup(vault):
+    vault.clock.move(timedelta(days=3000))
+    wrong = vault.backups.create(full=True)
+    vault.clock.move(timedelta(days=-3000))
+    made = []
+    for _ in range(3):
+        vault.clock.move(timedelta(days=1))
+        made.append(vault.backups.create(full=True))
+    assert vault.backups.list() == [wrong, *made]
+    assert vault.backups.create().parent == made[-1].id
+    assert vault.backups.prune(1) == [wrong, *made[:-1]]
+
+
+def test_the_last_backup_stays_whatever_the_clock_of_another_copy_of_the_vault_said(vault, tmp_path):
+    disk = tmp_path / "disk"
+    common = vault.backups.create(disk)
+    aico.restore(common.path, tmp_path / "copy", passphrase=PASSPHRASE)
+    clock = FixedClock()
+    clock.move(timedelta(days=3000))
+    with open_in(tmp_path / "copy", clock=clock) as copy:
+        theirs = [copy.backups.create(disk, full=True)]
+        clock.move(timedelta(days=1))
+        theirs.append(copy.backups.create(disk, full=True))
+        assert copy.backups.list(disk)[-2:] == theirs
+    ours = vault.backups.create(disk, full=True)
+    vault.clock.move(timedelta(days=1))
+    last = vault.backups.create(disk, full=True)
+    assert vault.backups.list(disk) == [common, ours, last, *theirs]
+    assert vault.backups.prune(1, disk) == [common, ours, theirs[0]]
+
+
+def test_what_was_forgotten_since_the_backup_a_vault_came_from_is_told_though_its_clock_was_ahead(vault, tmp_path):
+    vault.clock.move(timedelta(days=3000))
+    made = vault.backups.create(tmp_path / "disk")
+    aico.restore(made.path, tmp_path / "restored", passphrase=PASSPHRASE)
+    with open_in(tmp_path / "restored", clock=FixedClock()) as restored:
+        restored.memory.forget("mia", about="lighthouse")
+        assert restored.backups.forgotten_since(made) == 300
+        assert [one.id for one in restored.backups.prune_forgotten(tmp_path / "disk").deleted] == [made.id]

@@ -165,13 +165,14 @@ class Backups:
     def list(self, folder: Path | str | None = None) -> "list[BackupInfo]":
         """This vault's backups in the folder, oldest first. Files that its keys do not open are left out.
 
-        Of each file the beginning and the end are read: `verify` reads the pages.
+        In the order of the audit log, whatever the clock said; a backup that it does not know stands where its time
+        puts it. Of each file the beginning and the end are read: `verify` reads the pages.
 
         >>> made = vault.backups.create(folder / "on another disk")
         >>> vault.backups.list(folder / "on another disk") == [made]
         True
         """
-        found = _in_order(_found_in(self._place(folder), self._keys))
+        found = _in_order(_found_in(self._place(folder), self._keys), self._noted())
         by_id = {one.head.id: one for one in found}
         return [_info(one.path, one.head, one.size_bytes, _lineage(one, by_id)[-1].head.parent) for one in found]
 
@@ -213,7 +214,7 @@ class Backups:
         """How many memories were forgotten after the backup was made: it still holds them, and brings them back.
 
         A person who was erased counts too. By the order of the audit log, whatever the clock said. Of a backup that
-        this vault's log does not know, because the vault itself was restored from it or from an older one, by the clock.
+        this vault's log does not know, because the vault itself was restored from an older one, by the clock.
 
         >>> made = vault.backups.create()
         >>> _ = vault.memory.forget("mia", id=said)
@@ -221,8 +222,9 @@ class Backups:
         1
         """
         row = self._connection.fetch_one(
-            "SELECT json_extract(counts, '$.after') FROM audit_log WHERE action = ? AND subject_id = ?",
-            (str(Action.BACKED_UP), bytes.fromhex(backup.id)),
+            "SELECT CASE action WHEN ? THEN id ELSE json_extract(counts, '$.after') END FROM audit_log "
+            "WHERE action IN (?, ?) AND subject_id = ?",
+            (str(Action.RESTORED), str(Action.BACKED_UP), str(Action.RESTORED), bytes.fromhex(backup.id)),
         )
         if row is None or row[0] is None:
             since, bound = "e.at > ?", to_us(backup.created_at)
@@ -250,7 +252,8 @@ class Backups:
     def prune(self, keep: int, folder: Path | str | None = None) -> Sequence[BackupInfo]:
         """Delete all but the newest `keep` backups and what those build on; returns the deleted. Raises InvalidInput.
 
-        One that needs a missing backup does not count, and stays unless it is older than all that count.
+        One that needs a missing backup does not count, and stays unless it is older than all that count. The last that
+        this vault made there always stays, also where the clock of another copy of the vault puts newer ones behind it.
 
         >>> made = [vault.backups.create(full=True) for _ in range(3)]
         >>> len(vault.backups.prune(keep=2))
@@ -258,12 +261,14 @@ class Backups:
         """
         if type(keep) is not int or keep < 1:
             raise InvalidInput("keep is a whole number from 1 on; nothing was deleted", field="keep")
-        found = self.list(folder)
+        found, noted = self.list(folder), self._noted()
         able = [number for number, info in enumerate(found) if info.missing is None]
         kept = found[able[-keep] :] if len(able) >= keep else found
+        ours = [found[number] for number in able if found[number].id in noted]
+        last = max(ours, key=lambda info: noted[info.id], default=None)
         by_id = {info.id: info for info in found}
         needed = set[str]()
-        for info in kept:
+        for info in kept if last is None else [*kept, last]:
             step: str | None = info.id
             while step in by_id and step not in needed:
                 needed.add(step)
@@ -322,6 +327,14 @@ class Backups:
         if folder == "":
             raise InvalidInput("the folder for backups has no name; nothing was done", field="folder")
         return self.folder if folder is None else Path(folder).expanduser().absolute()
+
+    def _noted(self) -> dict[str, int]:
+        """The audit log's entries of backups, which rise whatever the clock says: made here, or restored from."""
+        rows = self._connection.fetch_all(
+            "SELECT subject_id, max(id) FROM audit_log WHERE action IN (?, ?) GROUP BY subject_id",
+            (str(Action.BACKED_UP), str(Action.RESTORED)),
+        )
+        return {bytes(subject).hex(): int(number) for subject, number in rows}
 
     def _newest(self, place: Path) -> BackupFile | None:
         """What the next backup may build on, if it can be restored, and nothing of it was forgotten."""
@@ -550,11 +563,20 @@ def _lineage(backup: _Found, by_id: Mapping[str, _Found]) -> "list[_Found]":
     return lineage
 
 
-def _in_order(found: Sequence[_Found]) -> "list[_Found]":
-    """Oldest first, and none before one that it builds on: the clock may have been set back in between."""
+def _in_order(found: Sequence[_Found], noted: Mapping[str, int]) -> "list[_Found]":
+    """Oldest first, by the numbers of `noted`, and none before one that it builds on.
+
+    A backup without a number, of another history, stands among them by its time. For that one with a number is never
+    from before those with a smaller one: the clock may have been wrong in between, once or for long.
+    """
     by_id = {one.head.id: one for one in found}
-    since = {name: max(step.head.created_us for step in _lineage(one, by_id)) for name, one in by_id.items()}
-    return sorted(found, key=lambda one: (since[one.head.id], one.head.chain))
+    lineages = {name: _lineage(one, by_id) for name, one in by_id.items()}
+    known = {name: max(noted.get(one.head.id, 0) for one in lineage) for name, lineage in lineages.items()}
+    at, latest_us = {name: one.head.created_us for name, one in by_id.items()}, 0
+    for name in sorted(noted.keys() & by_id.keys(), key=known.__getitem__):
+        at[name] = latest_us = max(latest_us, *(one.head.created_us for one in lineages[name]))
+    since = {name: max(at[one.head.id] for one in lineage) for name, lineage in lineages.items()}
+    return sorted(found, key=lambda one: (since[one.head.id], known[one.head.id], one.head.chain))
 
 
 def _info(path: Path, head: Head, size_bytes: int, missing: str | None = None) -> BackupInfo:
