@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 import aico
+from aico import backup
 from aico.backup import CHAIN_MAX, SUFFIX, ForgottenPruned
+from aico.backup.file import Head, Keys
 from aico.data.audit_log import Action
 from aico.data.libsql.sealed.page_cipher import DatabaseKeys
 from aico.data.libsql.sealed.page_copies import PageCopy
@@ -454,3 +456,126 @@ def test_a_backup_whose_parent_is_pruned_while_it_is_made_stands_alone(vault, tm
     assert [one.id for one in vault.backups.list()] == [made.id]
     aico.restore(made.path, tmp_path / "restored", passphrase=PASSPHRASE)
     assert len(texts_in(tmp_path / "restored")) == 350
+
+
+def damage(path: Path) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, damage])
+def test_a_backup_does_not_build_on_what_nothing_can_restore(vault, tmp_path, harm):
+    first = vault.backups.create()
+    fill(vault, 5, 5000)
+    second = vault.backups.create()
+    assert second.parent == first.id
+    harm(first.path)
+    fill(vault, 5, 6000)
+    vault.clock.move(timedelta(hours=1))
+    third = vault.backups.create()
+    assert third.parent is None
+    assert vault.backups.create().parent == third.id
+    aico.restore(third.path, tmp_path / "restored", passphrase=PASSPHRASE)
+    assert len(texts_in(tmp_path / "restored")) == 310
+
+
+def test_a_backup_stands_alone_if_what_its_parent_builds_on_goes_while_it_is_made(vault):
+    first = vault.backups.create()
+    fill(vault, 5, 5000)
+    second = vault.backups.create()
+    fill(vault, 5, 6000)
+    made = vault.backups.create(on_progress=lambda done, total: first.path.unlink(missing_ok=True))
+    assert second.path.exists() and made.parent is None
+    assert vault.backups.verify(made.path) == made
+
+
+def test_a_backup_whose_chain_is_broken_is_named_and_does_not_count_as_one_to_keep(vault):
+    full = vault.backups.create()
+    vault.clock.move(timedelta(hours=1))
+    base = vault.backups.create(full=True)
+    fill(vault, 5, 5000)
+    broken = vault.backups.create()
+    base.path.unlink()
+    assert [(one.id, one.missing) for one in vault.backups.list()] == [(full.id, None), (broken.id, base.id)]
+    assert vault.backups.prune(1) == []
+    vault.clock.move(timedelta(hours=1))
+    made = vault.backups.create()
+    assert made.parent is None
+    assert {one.id for one in vault.backups.prune(1)} == {full.id, broken.id}
+
+
+def test_what_a_backup_lacks_is_said_as_it_is(vault, tmp_path):
+    base = vault.backups.create()
+    fill(vault, 5, 5000)
+    later, raw = vault.backups.create(), base.path.read_bytes()
+    base.path.unlink()
+    with pytest.raises(NotFound, match=f"{base.id}, which is not beside it"):
+        aico.restore(later.path, tmp_path / "restored", passphrase=PASSPHRASE)
+    base.path.write_bytes(raw[:-1])
+    with pytest.raises(Tampered, match=f"{base.path.name}, which was changed or cut"):
+        aico.restore(later.path, tmp_path / "restored", passphrase=PASSPHRASE)
+    base.path.write_bytes(raw)
+    assert vault.backups.verify(later.path) == later
+
+
+def test_a_file_in_the_place_of_the_folder_is_a_typed_error(vault, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StorageError, match="no backup was made"):
+        vault.backups.create(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_backup_that_is_deleted_while_the_list_is_made_is_left_out(vault, monkeypatch):
+    first, second = vault.backups.create(full=True), vault.backups.create(full=True)
+    read_head = backup.read_head
+
+    def deleted_behind(path: Path, keys: Keys) -> Head:
+        head = read_head(path, keys)
+        if path == first.path:
+            path.unlink()
+        return head
+
+    monkeypatch.setattr(backup, "read_head", deleted_behind)
+    assert vault.backups.list() == [second]
+
+
+def test_a_clock_that_was_ahead_for_once_makes_no_newest_backup(vault):
+    vault.clock.move(timedelta(days=3000))
+    wrong = vault.backups.create(full=True)
+    vault.clock.move(timedelta(days=-3000))
+    made = []
+    for _ in range(3):
+        vault.clock.move(timedelta(days=1))
+        made.append(vault.backups.create(full=True))
+    assert vault.backups.list() == [wrong, *made]
+    assert vault.backups.create().parent == made[-1].id
+    assert vault.backups.prune(1) == [wrong, *made[:-1]]
+
+
+def test_the_last_backup_stays_whatever_the_clock_of_another_copy_of_the_vault_said(vault, tmp_path):
+    disk = tmp_path / "disk"
+    common = vault.backups.create(disk)
+    aico.restore(common.path, tmp_path / "copy", passphrase=PASSPHRASE)
+    clock = FixedClock()
+    clock.move(timedelta(days=3000))
+    with open_in(tmp_path / "copy", clock=clock) as copy:
+        theirs = [copy.backups.create(disk, full=True)]
+        clock.move(timedelta(days=1))
+        theirs.append(copy.backups.create(disk, full=True))
+        assert copy.backups.list(disk)[-2:] == theirs
+    ours = vault.backups.create(disk, full=True)
+    vault.clock.move(timedelta(days=1))
+    last = vault.backups.create(disk, full=True)
+    assert vault.backups.list(disk) == [common, ours, last, *theirs]
+    assert vault.backups.prune(1, disk) == [common, ours, theirs[0]]
+
+
+def test_what_was_forgotten_since_the_backup_a_vault_came_from_is_told_though_its_clock_was_ahead(vault, tmp_path):
+    vault.clock.move(timedelta(days=3000))
+    made = vault.backups.create(tmp_path / "disk")
+    aico.restore(made.path, tmp_path / "restored", passphrase=PASSPHRASE)
+    with open_in(tmp_path / "restored", clock=FixedClock()) as restored:
+        restored.memory.forget("mia", about="lighthouse")
+        assert restored.backups.forgotten_since(made) == 300
+        assert [one.id for one in restored.backups.prune_forgotten(tmp_path / "disk").deleted] == [made.id]

@@ -22,6 +22,7 @@ from aico.errors import (
     NotFound,
     StorageError,
     Tampered,
+    UnlockError,
     WrongPassphrase,
 )
 from aico.security.encrypted_file import EncryptedFile
@@ -516,6 +517,37 @@ def test_backups_in_the_folder_are_sealed_anew_and_those_elsewhere_open_as_on_th
     restore_vault(later.path, tmp_path / "yes", passphrase=SECOND)
     with opened(tmp_path / "yes", SECOND) as vault:
         assert texts(vault)[-1] == "and another"
+
+
+def test_no_chain_of_backups_crosses_a_rotation(folder, tmp_path):
+    disk = tmp_path / "disk"
+    with opened(folder) as vault:
+        vault.backups.create(disk)
+        interrupted(vault, PASSPHRASE)
+        between = vault.backups.create(disk)
+        assert between.parent is None
+        vault.keys.rotate()
+        vault.memory.record("mia", "one more", conversation="c")
+        later = vault.backups.create(disk)
+        assert later.parent == between.id
+        assert vault.backups.verify(later.path) == later
+    restore_vault(later.path, tmp_path / "restored", passphrase=PASSPHRASE)
+
+
+def test_a_chain_that_lost_its_key_is_named_and_not_built_on(folder, tmp_path, monkeypatch):
+    disk = tmp_path / "disk"
+    with opened(folder) as vault:
+        base = vault.backups.create(disk)
+        interrupted(vault, PASSPHRASE)
+        with monkeypatch.context() as patched:  # as it was done before
+            patched.setattr(vault.backups, "_can_be_built_on", lambda *_: True)
+            across = vault.backups.create(disk)
+        assert across.parent == base.id
+        vault.keys.rotate()
+        assert [(one.id, one.missing) for one in vault.backups.list(disk)] == [(across.id, base.id)]
+        with pytest.raises(UnlockError, match=f"builds on {base.path.name}, which is sealed under other keys"):
+            vault.backups.verify(across.path)
+        assert vault.backups.create(disk).parent is None
 
 
 @pytest.mark.parametrize("place", [-100, 1000, 100_000, 200_000])

@@ -14,6 +14,7 @@ from aico.ai.memory.indexes import Indexes
 from aico.ai.memory.receipts import Receipts
 from aico.ai.memory.second_look import SecondLook
 from aico.anchor import CommitAnchor
+from aico.backup import Backups
 from aico.data.audit_log import AuditLog
 from aico.data.libsql import EncryptedLibSQLConnection, LibSQLConnection
 from aico.data.libsql.plugins import Plugins, PluginState
@@ -104,6 +105,7 @@ def examine(
     embeddings: Embeddings,
     second_look: SecondLook,
     receipts: Receipts,
+    backups: Backups,
 ) -> list[Finding]:
     """Every examination there is, in the order of what matters most. Reads the whole database."""
     return [
@@ -115,6 +117,7 @@ def examine(
         _leftovers(folder),
         Finding("keyslots", True, f"the vault can be unlocked by: {', '.join(keyslots)}"),
         _rotation(unfinished=rotation_unfinished),
+        _backups(backups),
         _keyring(needed="keyring" in keyslots),
         _engine(connection),
         _page_map(connection),
@@ -299,6 +302,25 @@ def _rotation(*, unfinished: bool) -> Finding:
         message = "a rotation is unfinished: something may still be sealed under the older keys; nothing is lost"
         return Finding("rotation", False, message, "`aico keys rotate` goes on where it stopped")
     return Finding("rotation", True, "everything in the folder is sealed under the newest keys")
+
+
+def _backups(backups: Backups) -> Finding:
+    """By what each says of itself: their pages are read by `aico backup verify`."""
+    try:
+        found = backups.list()
+    except AicoError as exc:
+        return Finding("backups", False, str(exc), exc.hint)
+    if not found:
+        return Finding("backups", None, "none that opens in the vault's own folder; it does not look elsewhere")
+    broken = [info for info in found if info.missing is not None]
+    if broken:
+        what = f"{len(broken)} of {len(found)} need a backup that is missing, such as {broken[-1].path.name}"
+        if found[-1] is broken[-1]:
+            return Finding("backups", False, what, "`aico backup create` makes one that stands alone")
+        return Finding("backups", None, what, "the newest stands; `aico backup list` names them")
+    return Finding(
+        "backups", True, f"{len(found)} in the vault's own folder; the newest and all it builds on are there"
+    )
 
 
 def _reranker(second_look: SecondLook) -> Finding:

@@ -266,6 +266,7 @@ class Vault:
             embeddings=self.embeddings,
             second_look=self._meaning.second_look,
             receipts=self._services.receipts,
+            backups=self.backups,
         )
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
-from tests.cli.conftest import run, run_json
+from tests.cli.conftest import only_object, run, run_json
 
 
 def advised(output: str) -> list[str]:
@@ -85,6 +85,21 @@ def test_backups_from_before_a_rotation_are_told_and_open_as_on_their_day(home: 
     restored = str(tmp_path / "restored")
     run_json("restore", made["path"], "--to", restored)
     assert run_json("--home", restored, "recall", "Lisbon")["hits"][0]["text"] == "I moved to Lisbon."
+
+
+def test_the_list_and_doctor_name_a_backup_that_needs_a_missing_one(home: Path) -> None:
+    made = run_json("backup", "create")
+    later = run_json("backup", "create")
+    assert later["parent"] == made["id"]
+    Path(made["path"]).unlink()
+    assert run_json("backup", "list")["backups"][0]["missing"] == made["id"]
+    told = " ".join(run("backup", "list").stdout.split())
+    assert f"{made['id']} is missing" in told and "cannot be restored" in told
+    [finding] = [one for one in only_object(run("doctor", "--json").stdout)["findings"] if one["name"] == "backups"]
+    assert finding["ok"] is False and "`aico backup create`" in finding["hint"]
+    run_json("backup", "create")
+    [finding] = [one for one in only_object(run("doctor", "--json").stdout)["findings"] if one["name"] == "backups"]
+    assert finding["ok"] is None and Path(later["path"]).name in finding["message"]
 
 
 def test_a_damaged_backup_is_a_message_and_a_code(home: Path, tmp_path: Path) -> None:

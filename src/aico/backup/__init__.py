@@ -4,7 +4,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -76,6 +76,8 @@ class BackupInfo:
     stored_pages: int
     """Pages that this file holds; the others lie in the backups before it."""
     size_bytes: int
+    missing: str | None = None
+    """The backup that it needs and that is not there, or does not open with the vault's keys of today."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +119,10 @@ class Backups:
         """Back up what is committed now, while others read and write, into `folder`, else the vault's own.
 
         The file holds only the pages that the newest backup there does not have, unless `full`, or something was
-        forgotten since that one: then it stands alone, so that the older ones can go. Needs as much free room there as
-        the database is large. Raises DiskFull or StorageError; no half backup is left then.
+        forgotten since that one: then it stands alone, so that the older ones can go. It also stands alone where the
+        newest one, or what that builds on, is missing, damaged, or sealed under older keys. To know, all of those are
+        read to the last byte; what happens to them later only `verify` tells. Needs as much free room there as the
+        database is large. Raises DiskFull or StorageError; no half backup is left then.
 
         >>> made = vault.backups.create()
         >>> _ = vault.memory.record("mia", "It rains.", conversation="today")
@@ -140,19 +144,20 @@ class Backups:
             raise storage_error(exc, place, "no backup was made; the vault is as it was") from exc
         finally:
             for leftover in (copy_path, Path(f"{copy_path}-map")):
-                leftover.unlink(missing_ok=True)
+                with suppress(OSError):  # what is wrong with the place was said already
+                    leftover.unlink(missing_ok=True)
         self._audit_log.append(
             Action.BACKED_UP, subject_id=bytes.fromhex(made.id), counts={"pages": made.pages, "after": noted}
         )
         return made
 
     def _written(self, place: Path, copy: PageCopy, parent: BackupFile | None, on_progress: OnProgress) -> BackupInfo:
-        """Made again where it would be of no use: its parent was pruned, or the keys were rotated meanwhile."""
+        """Made again where it would be of no use: what it builds on was pruned, or the keys were rotated meanwhile."""
         while True:
             generation = self._live.generation
             made = self._write(place, copy, parent, on_progress)
             self._live.look_again()
-            if (parent is None or parent.path.exists()) and generation == self._live.generation:
+            if generation == self._live.generation and (parent is None or self._can_be_built_on(made.id, place)):
                 return made
             made.path.unlink(missing_ok=True)
             parent = None
@@ -160,11 +165,16 @@ class Backups:
     def list(self, folder: Path | str | None = None) -> "list[BackupInfo]":
         """This vault's backups in the folder, oldest first. Files that its keys do not open are left out.
 
+        In the order of the audit log, whatever the clock said; a backup that it does not know stands where its time
+        puts it. Of each file the beginning and the end are read: `verify` reads the pages.
+
         >>> made = vault.backups.create(folder / "on another disk")
         >>> vault.backups.list(folder / "on another disk") == [made]
         True
         """
-        return [_info(path, head) for path, head in _heads(self._place(folder), self._keys)]
+        found = _in_order(_found_in(self._place(folder), self._keys), self._noted())
+        by_id = {one.head.id: one for one in found}
+        return [_info(one.path, one.head, one.size_bytes, _lineage(one, by_id)[-1].head.parent) for one in found]
 
     def count_others(self, folder: Path | str | None = None) -> int:
         """How many files there look like backups and do not open: damaged, another vault's, or older than a rotation.
@@ -181,15 +191,16 @@ class Backups:
     def reseal(self, *, on_progress: OnProgress | None = None) -> int:
         """Seal every backup in the vault's own folder anew under the newest keys, with the vault.json of today.
 
-        Each is replaced whole. The newest first: while both generations are known, one that was sealed anew opens what
-        it builds on, not the other way round. One that is damaged stays as it is. Returns how many were sealed anew.
+        Each is replaced whole, before those that it builds on: while both generations are known, one that was sealed
+        anew opens what it builds on, not the other way round. One that is damaged stays as it is. Returns how many were sealed anew.
 
         >>> made = vault.backups.create()
         >>> vault.backups.reseal()  # a rotation has this done
         0
         """
         keys, resealed = self._keys, 0
-        older = [path for path, _ in reversed(_heads(self.folder, keys)) if generation_of(path) != max(keys)]
+        found = sorted(_found_in(self.folder, keys), key=lambda one: one.head.chain, reverse=True)
+        older = [one.path for one in found if one.generation != max(keys)]
         for done, path in enumerate(older):
             (on_progress or _silent)(done, len(older))
             raw, _, keys = self._current()
@@ -202,8 +213,8 @@ class Backups:
     def forgotten_since(self, backup: BackupInfo) -> int:
         """How many memories were forgotten after the backup was made: it still holds them, and brings them back.
 
-        A person who was erased counts too. By the order of the audit log, whatever the clock said. Of a backup that this vault's log does not know, because
-        the vault itself was restored from it or from an older one, by the clock.
+        A person who was erased counts too. By the order of the audit log, whatever the clock said. Of a backup that
+        this vault's log does not know, because the vault itself was restored from an older one, by the clock.
 
         >>> made = vault.backups.create()
         >>> _ = vault.memory.forget("mia", id=said)
@@ -211,8 +222,9 @@ class Backups:
         1
         """
         row = self._connection.fetch_one(
-            "SELECT json_extract(counts, '$.after') FROM audit_log WHERE action = ? AND subject_id = ?",
-            (str(Action.BACKED_UP), bytes.fromhex(backup.id)),
+            "SELECT CASE action WHEN ? THEN id ELSE json_extract(counts, '$.after') END FROM audit_log "
+            "WHERE action IN (?, ?) AND subject_id = ?",
+            (str(Action.RESTORED), str(Action.BACKED_UP), str(Action.RESTORED), bytes.fromhex(backup.id)),
         )
         if row is None or row[0] is None:
             since, bound = "e.at > ?", to_us(backup.created_at)
@@ -235,10 +247,13 @@ class Backups:
         chain = _chain(Path(path), self._keys)
         for _ in _pages(chain, on_progress or _silent):
             pass
-        return _info(chain[-1].path, chain[-1].head)
+        return _info(chain[-1].path, chain[-1].head, chain[-1].size_bytes)
 
     def prune(self, keep: int, folder: Path | str | None = None) -> Sequence[BackupInfo]:
         """Delete all but the newest `keep` backups and what those build on; returns the deleted. Raises InvalidInput.
+
+        One that needs a missing backup does not count, and stays unless it is older than all that count. The last that
+        this vault made there always stays, also where the clock of another copy of the vault puts newer ones behind it.
 
         >>> made = [vault.backups.create(full=True) for _ in range(3)]
         >>> len(vault.backups.prune(keep=2))
@@ -246,14 +261,19 @@ class Backups:
         """
         if type(keep) is not int or keep < 1:
             raise InvalidInput("keep is a whole number from 1 on; nothing was deleted", field="keep")
-        found = {info.id: info for info in self.list(folder)}
-        needed: set[str] = set()
-        for newest in list(found)[-keep:]:
-            step: str | None = newest
-            while step in found and step not in needed:
+        found, noted = self.list(folder), self._noted()
+        able = [number for number, info in enumerate(found) if info.missing is None]
+        kept = found[able[-keep] :] if len(able) >= keep else found
+        ours = [found[number] for number in able if found[number].id in noted]
+        last = max(ours, key=lambda info: noted[info.id], default=None)
+        by_id = {info.id: info for info in found}
+        needed = set[str]()
+        for info in kept if last is None else [*kept, last]:
+            step: str | None = info.id
+            while step in by_id and step not in needed:
                 needed.add(step)
-                step = found[step].parent
-        return _delete([info for info in found.values() if info.id not in needed])
+                step = by_id[step].parent
+        return _delete([info for info in found if info.id not in needed])
 
     def prune_forgotten(
         self, folder: Path | str | None = None, *, on_progress: OnProgress | None = None
@@ -308,16 +328,40 @@ class Backups:
             raise InvalidInput("the folder for backups has no name; nothing was done", field="folder")
         return self.folder if folder is None else Path(folder).expanduser().absolute()
 
+    def _noted(self) -> dict[str, int]:
+        """The audit log's entries of backups, which rise whatever the clock says: made here, or restored from."""
+        rows = self._connection.fetch_all(
+            "SELECT subject_id, max(id) FROM audit_log WHERE action IN (?, ?) GROUP BY subject_id",
+            (str(Action.BACKED_UP), str(Action.RESTORED)),
+        )
+        return {bytes(subject).hex(): int(number) for subject, number in rows}
+
     def _newest(self, place: Path) -> BackupFile | None:
-        """What the next backup may build on, if its file still says what it holds, and nothing of it was forgotten."""
-        heads = _heads(place, self._keys)
-        if not heads or heads[-1][1].chain >= CHAIN_MAX:
+        """What the next backup may build on, if it can be restored, and nothing of it was forgotten."""
+        found = self.list(place)
+        if not found or not self._can_be_built_on(found[-1].id, place):
             return None
-        if heads[-1][1].id in self._holding_forgotten([_info(path, head) for path, head in heads]):
+        if found[-1].id in self._holding_forgotten(found):
             return None
         with suppress(AicoError):
-            return read_backup(heads[-1][0], self._keys)
+            chain = _chain(found[-1].path, self._keys)
+            if chain[-1].head.chain < CHAIN_MAX:
+                for _ in _pages(chain, _silent):
+                    pass
+                return chain[-1]
         return None
+
+    def _can_be_built_on(self, backup_id: str, place: Path) -> bool:
+        """Whether a backup and all it builds on lie there, sealed under the newest keys.
+
+        The vault.json of one made later may not have the older keys any more: no chain crosses a rotation.
+        """
+        keys = self._keys
+        by_id = {one.head.id: one for one in _found_in(place, keys)}
+        if backup_id not in by_id:
+            return False
+        lineage = _lineage(by_id[backup_id], by_id)
+        return lineage[-1].head.parent is None and all(one.generation == max(keys) for one in lineage)
 
     @property
     def _keys(self) -> Keys:
@@ -352,7 +396,7 @@ class Backups:
         head = msgspec.structs.replace(head, stored_pages=len(stored))
         path = place / f"{from_us(now):%Y-%m-%dT%H-%M-%SZ}-{head.id}{SUFFIX}"
         write_backup(path, vault_json=raw, head=head, digests=digests, pages=pages(), keys=keys)
-        return _info(path, head)
+        return _info(path, head, path.stat().st_size)
 
     def _current(self) -> tuple[bytes, str, Keys]:
         """vault.json as it is now, its vault's id, and the keys that belong to it."""
@@ -397,7 +441,7 @@ def restore(
         raise storage_error(exc, folder, "nothing was restored") from exc
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    return _info(newest, chain[-1].head)
+    return _info(newest, chain[-1].head, chain[-1].size_bytes)
 
 
 def _write_database(path: Path, chain: Sequence[BackupFile], keys: DatabaseKeys, on_progress: OnProgress) -> None:
@@ -437,17 +481,40 @@ def _pages(chain: Sequence[BackupFile], on_progress: OnProgress) -> Iterator[tup
 
 
 def _chain(newest: Path, keys: Keys) -> "list[BackupFile]":
-    """A backup and all it builds on, oldest first. Raises NotFound if one is missing."""
+    """A backup and all it builds on, oldest first. Raises what `_missing` says if one is not to be had."""
     chain = [read_backup(newest, keys)]
-    beside = {head.id: path for path, head in _heads(newest.parent, keys)} if chain[0].head.parent else {}
+    beside = {one.head.id: one for one in _found_in(newest.parent, keys)} if chain[0].head.parent else {}
     while (wanted := chain[0].head.parent) is not None:
         if wanted not in beside or len(chain) > CHAIN_MAX:
-            raise NotFound(
-                f"{chain[0].path.name} builds on a backup that is not beside it; nothing was changed",
-                hint="bring the older files of the same folder along, or use a full backup",
-            )
-        chain.insert(0, read_backup(beside.pop(wanted), keys))
+            raise _missing(wanted, chain[0].path, keys)
+        chain.insert(0, read_backup(beside.pop(wanted).path, keys))
     return chain
+
+
+def _missing(wanted: str, builds_on_it: Path, keys: Keys) -> AicoError:
+    """Why a backup is not to be had. It is looked for by the name it was given: one that does not open tells no id."""
+    builds = f"{builds_on_it.name} builds on"
+    for path in builds_on_it.parent.glob(f"*{SUFFIX}"):
+        if not path.name.endswith(f"-{wanted}{SUFFIX}"):
+            continue
+        try:
+            if generation_of(path) not in keys:
+                return UnlockError(
+                    f"{builds} {path.name}, which is sealed under other keys, as before a rotation; nothing was changed",
+                    hint=f"`aico restore` opens {path.name} itself with the secrets of its day; or use a full backup",
+                )
+            read_head(path, keys)
+        except StorageError as exc:
+            return exc
+        except (IntegrityError, NotFound):
+            return Tampered(
+                f"{builds} {path.name}, which was changed or cut, or is another kind of file; nothing was changed",
+                hint="put a whole copy of that file in its place, or use a full backup",
+            )
+    return NotFound(
+        f"{builds} the backup {wanted}, which is not beside it; nothing was changed",
+        hint="bring the older files of the same folder along, or use a full backup",
+    )
 
 
 def _delete(doomed: Sequence[BackupInfo]) -> Sequence[BackupInfo]:
@@ -469,30 +536,52 @@ def _sweep(folder: Path) -> None:
                 path.unlink()
 
 
-def _heads(folder: Path, keys: Keys) -> "list[tuple[Path, Head]]":
-    """The backups in a folder that these keys open, oldest first."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A backup in a folder whose head was read."""
+
+    path: Path
+    head: Head
+    generation: int
+    size_bytes: int
+
+
+def _found_in(folder: Path, keys: Keys) -> "list[_Found]":
+    """The backups in a folder that these keys open, by name. What is deleted meanwhile is left out."""
     found = []
     for path in sorted(folder.glob(f"*{SUFFIX}")):
-        with suppress(StorageError, IntegrityError, NotFound):
-            found.append((path, read_head(path, keys)))
-    by_id = {head.id: head for _, head in found}
-    return sorted(found, key=lambda one: (_newest_us(one[1], by_id), one[1].chain))
+        with suppress(StorageError, IntegrityError, NotFound, OSError):
+            found.append(_Found(path, read_head(path, keys), generation_of(path), path.stat().st_size))
+    return found
 
 
-def _newest_us(head: "Head", beside: "dict[str, Head]") -> int:
-    """When a backup was made, and never before one that it builds on: the clock may have been set back in between."""
-    newest_us = head.created_us
-    for _ in range(CHAIN_MAX):
-        if head.parent is None or head.parent not in beside:
-            break
-        head = beside[head.parent]
-        newest_us = max(newest_us, head.created_us)
-    return newest_us
+def _lineage(backup: _Found, by_id: Mapping[str, _Found]) -> "list[_Found]":
+    """A backup and what it builds on, as far as it is there: the last has a parent only if that one is missing."""
+    lineage = [backup]
+    while len(lineage) <= CHAIN_MAX and (parent := by_id.get(lineage[-1].head.parent or "")):
+        lineage.append(parent)
+    return lineage
 
 
-def _info(path: Path, head: Head) -> BackupInfo:
+def _in_order(found: Sequence[_Found], noted: Mapping[str, int]) -> "list[_Found]":
+    """Oldest first, by the numbers of `noted`, and none before one that it builds on.
+
+    A backup without a number, of another history, stands among them by its time. For that one with a number is never
+    from before those with a smaller one: the clock may have been wrong in between, once or for long.
+    """
+    by_id = {one.head.id: one for one in found}
+    lineages = {name: _lineage(one, by_id) for name, one in by_id.items()}
+    known = {name: max(noted.get(one.head.id, 0) for one in lineage) for name, lineage in lineages.items()}
+    at, latest_us = {name: one.head.created_us for name, one in by_id.items()}, 0
+    for name in sorted(noted.keys() & by_id.keys(), key=known.__getitem__):
+        at[name] = latest_us = max(latest_us, *(one.head.created_us for one in lineages[name]))
+    since = {name: max(at[one.head.id] for one in lineage) for name, lineage in lineages.items()}
+    return sorted(found, key=lambda one: (since[one.head.id], known[one.head.id], one.head.chain))
+
+
+def _info(path: Path, head: Head, size_bytes: int, missing: str | None = None) -> BackupInfo:
     created = from_us(head.created_us)
-    return BackupInfo(path, head.id, head.parent, created, head.page_count, head.stored_pages, path.stat().st_size)
+    return BackupInfo(path, head.id, head.parent, created, head.page_count, head.stored_pages, size_bytes, missing)
 
 
 def _silent(_done: int, _total: int) -> None:

@@ -68,6 +68,7 @@ class BackupFile:
     head: Head
     digests: bytes
     keys: Keys
+    size_bytes: int
 
     def digest_of(self, number: int) -> bytes:
         """The digest of page `number`, empty behind the last."""
@@ -169,7 +170,9 @@ def read_backup(path: Path, keys: Keys) -> BackupFile:
     """
     with _opened(path, keys) as stream:
         head = _head(path, stream)
-        return BackupFile(path, head, _exactly(stream, head.page_count * DIGEST_BYTES), keys)
+        digests = _exactly(stream, head.page_count * DIGEST_BYTES)
+    with _readable_file(path) as file:
+        return BackupFile(path, head, digests, keys, os.fstat(file.fileno()).st_size)
 
 
 @contextmanager

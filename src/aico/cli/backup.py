@@ -73,6 +73,8 @@ def list_(call: Call, *, folder: Path | None) -> None:
     def show() -> None:
         _show(found, "There is no backup here that the vault's keys open." if others else "There is no backup here.")
         _show_others(others)
+        if any(one.missing for one in found):
+            say("What needs a backup that is missing cannot be restored without it. The next backup stands alone.")
         if any(forgotten):
             say(f"Some still hold what was forgotten since: up to {number_of(max(forgotten), 'memory')}.")
             say(f"A restore brings it back; {how_they_go(folder)}")
@@ -165,6 +167,7 @@ def _document(info: "BackupInfo") -> dict[str, Any]:
         "pages": info.pages,
         "stored_pages": info.stored_pages,
         "size_bytes": info.size_bytes,
+        "missing": info.missing,
     }
 
 
@@ -192,6 +195,8 @@ def _show_others(others: int) -> None:
 
 def _line(info: "BackupInfo") -> str:
     kind = "full" if info.parent is None else f"builds on {info.parent}"
+    if info.missing is not None:
+        kind += f", {info.missing} is missing"
     return (
         f"{day_and_time(info.created_at)} UTC, {size(info.size_bytes)}, "
         f"{info.stored_pages:,} of {number_of(info.pages, 'page')}, {kind}"
