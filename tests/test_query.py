@@ -275,6 +275,12 @@ def test_a_call_that_nothing_could_stop_is_refused(vault, sql):
     assert vault.query("mia", sql="SELECT count(*) FROM messages WHERE instr(text, 'tram')").rows == [(1,)]
 
 
+def test_a_statement_that_is_asked_again_is_held_to_the_same_bounds(vault):
+    for _ in range(3):
+        with pytest.raises(InvalidInput, match="unhex"):
+            vault.query("mia", sql="SELECT unhex(hex(zeroblob(200000)), '1' || hex(zeroblob(100000)))", seconds_max=60)
+
+
 def test_the_bounded_functions_give_what_sqlite_gives(vault):
     values = [
         "'tram'",

@@ -303,7 +303,7 @@ def _checked(
     cursor = reader.cursor()
     cursor.exec_trace = look_at
     try:
-        return cursor.execute(sql, parameters)
+        return cursor.execute(sql, parameters, can_cache=False)  # SQLite asks the guard about what it compiles
     except (apsw.AuthError, apsw.SQLError, apsw.BindingsError) as exc:
         if guard.refused:
             raise InvalidInput(
