@@ -2,7 +2,7 @@
 
 import unicodedata
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -87,6 +87,29 @@ def test_memories_are_chosen_by_their_columns(vault):
     assert not vault.query("mia", limit=4).cut
     with pytest.raises(InvalidInput, match="conversation"):
         vault.query("mia", kinds=("fact",), role="user")
+
+
+@pytest.mark.parametrize("bound", ["since", "until"])
+@pytest.mark.parametrize(
+    "at",
+    [
+        datetime(2026, 5, 8, 14),
+        "2026-05-08",
+        20260508,
+        datetime.min.replace(tzinfo=timezone(timedelta(hours=5))),
+        datetime.max.replace(tzinfo=timezone(-timedelta(hours=5))),
+    ],
+)
+def test_a_bound_that_names_no_instant_is_refused_with_and_without_a_question(vault, bound, at):
+    for asked in ({}, {"request": "Lisbon"}):
+        with pytest.raises(InvalidInput) as refused:
+            vault.query("mia", **asked, **{bound: at})
+        assert refused.value.field == bound
+
+
+def test_a_bound_may_be_in_any_time_zone(vault):
+    at = (NOON + timedelta(minutes=1)).astimezone(timezone(-timedelta(hours=7)))
+    assert len(vault.query("mia", since=at, kinds=("message",)).rows) == 2
 
 
 def test_a_conversation_is_found_however_its_name_is_spelled():

@@ -12,7 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from time import perf_counter
 from typing import Any, Literal, Protocol
@@ -21,6 +21,7 @@ from uuid import UUID
 from aico.ai.memory.embedding import Embeddings
 from aico.ai.memory.hits import Hit
 from aico.ai.memory.manager import KINDS, MemoryManager
+from aico.clock import from_us, to_us
 from aico.data.change_feed import ChangeFeed
 from aico.data.conversations import ConversationRepository, Moment
 from aico.data.facts import Fact, FactRepository
@@ -249,7 +250,12 @@ class Query:
             raise InvalidInput("a fact belongs to no conversation and has no role; nothing was searched", field="kinds")
         sql = f"{' UNION ALL '.join(chosen)} ORDER BY at DESC, id DESC"
         named = None if conversation is None else same_name(conversation)
-        values = {"conversation": named, "role": role, "since": _as_text(since), "until": _as_text(until)}
+        values = {
+            "conversation": named,
+            "role": role,
+            "since": _bound(since, field="since"),
+            "until": _bound(until, field="until"),
+        }
         used = {name: value for name, value in values.items() if f":{name}" in sql}
         route = _Route("sql", "memories chosen by their columns", self._rows_of(tuple(f"{kind}s" for kind in kinds)))
         return _timed(route, lambda: self._read(user_id, sql, used, rows_max=limit, seconds_max=seconds_max))
@@ -373,10 +379,11 @@ def _plain_value(value: Any) -> Any:
     return _as_text(value) if isinstance(value, datetime) else value
 
 
-def _as_text(at: datetime | None) -> str | None:
+def _bound(at: datetime | None, *, field: str) -> str | None:
+    """What instants are compared with. Raises InvalidInput for a naive datetime and for what is none."""
+    return None if at is None else _as_text(from_us(to_us(at, field=field)))
+
+
+def _as_text(at: datetime) -> str:
     """An instant as the personal tables have it."""
-    if at is None:
-        return None
-    if at.tzinfo is not None:
-        at = at.astimezone(UTC).replace(tzinfo=None)
-    return at.isoformat(sep=" ", timespec="microseconds")
+    return at.replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
