@@ -12,7 +12,8 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import datetime
+from decimal import Decimal
 from time import perf_counter
 from typing import Any, Literal, Protocol
 from uuid import UUID
@@ -20,6 +21,7 @@ from uuid import UUID
 from aico.ai.memory.embedding import Embeddings
 from aico.ai.memory.hits import Hit
 from aico.ai.memory.manager import KINDS, MemoryManager
+from aico.clock import from_us, to_us
 from aico.data.change_feed import ChangeFeed
 from aico.data.conversations import ConversationRepository, Moment
 from aico.data.facts import Fact, FactRepository
@@ -39,28 +41,6 @@ LAG_MAX = 10_000
 ROWS_MAX, SECONDS_MAX = 10_000, 10.0
 
 _AGGREGATES = frozenset({"count", "sum", "avg", "min", "max"})
-# What means the same to SQLite and DuckDB. Division, LIKE, casts and much else do not: such a statement stays where it is.
-_TOKEN = re.compile(r"'(?:[^']|'')*'|\w+|<>|!=|<=|>=|[<>=+\-*(),.\s;]")
-_DIFFERS = frozenset(
-    [
-        "CAST",
-        "COLLATE",
-        "ESCAPE",
-        "EXCEPT",
-        "GLOB",
-        "INTERSECT",
-        "LIKE",
-        "MATCH",
-        "NATURAL",
-        "OVER",
-        "RECURSIVE",
-        "REGEXP",
-        "UNION",
-        "USING",
-        "VALUES",
-        "WINDOW",
-    ]
-)
 _ID = re.compile(r"[0-9a-fA-F]{32}")
 _LOOKS_LIKE_SQL = re.compile(r"\s*(select|with|values)\b", re.IGNORECASE)
 _NAMES_TABLE = re.compile(r"\bfrom\b", re.IGNORECASE)
@@ -81,14 +61,18 @@ class Analytical(Protocol):
         """By table, the columns that hold what `aico.data.personal_tables` has under the same names."""
         ...
 
+    def means_the_same(self, sql: str) -> bool:
+        """Whether it answers a statement exactly as SQLite does, as far as its words tell: in doubt, not."""
+        ...
+
     def position(self, user_id: bytes, tables: Sequence[str]) -> int | None:
         """The last change that these tables of a person reflect, None where they are not loaded. Loads nothing."""
         ...
 
     def answer(
         self, user_id: bytes, sql: str, parameters: Sequence[Value], *, tables: Sequence[str], seconds_max: float
-    ) -> tuple[Sequence[str], Sequence[tuple[Any, ...]]]:
-        """Read on to the newest change, and answer: names of columns and rows. Raises as SQL does."""
+    ) -> Sequence[tuple[Any, ...]]:
+        """Read on to the newest change, and answer. Raises as SQL does."""
         ...
 
 
@@ -266,7 +250,12 @@ class Query:
             raise InvalidInput("a fact belongs to no conversation and has no role; nothing was searched", field="kinds")
         sql = f"{' UNION ALL '.join(chosen)} ORDER BY at DESC, id DESC"
         named = None if conversation is None else same_name(conversation)
-        values = {"conversation": named, "role": role, "since": _as_text(since), "until": _as_text(until)}
+        values = {
+            "conversation": named,
+            "role": role,
+            "since": _bound(since, field="since"),
+            "until": _bound(until, field="until"),
+        }
         used = {name: value for name, value in values.items() if f":{name}" in sql}
         route = _Route("sql", "memories chosen by their columns", self._rows_of(tuple(f"{kind}s" for kind in kinds)))
         return _timed(route, lambda: self._read(user_id, sql, used, rows_max=limit, seconds_max=seconds_max))
@@ -284,7 +273,8 @@ class Query:
                 return _timed(
                     route,
                     lambda: _Found(
-                        *_plain(*analytical.answer(user_id, sql, parameters, tables=tables, seconds_max=seconds_max))
+                        examined.names,
+                        _plain(analytical.answer(user_id, sql, parameters, tables=tables, seconds_max=seconds_max)),
                     ),
                 )
             except AicoError as exc:
@@ -319,7 +309,7 @@ class Query:
         shared = self._analytical.shared_columns()
         if any(column not in shared.get(table, ()) for table, column in examined.columns if column):
             return "it asks for what is in no column"
-        if examined.functions - _AGGREGATES or not means_the_same(sql):
+        if examined.functions - _AGGREGATES or not self._analytical.means_the_same(sql):
             return "to the columns' engine it could mean something else"
         tables = sorted(examined.tables)
         try:
@@ -340,17 +330,6 @@ class Query:
             self._connection.fetch_one(f"SELECT max(row_id) FROM {SOURCES[name]}") for name in tables if name in SOURCES
         ]
         return sum(row[0] or 0 for row in newest if row is not None)
-
-
-def means_the_same(sql: str) -> bool:
-    """Whether SQLite and DuckDB read a statement in the same way, as far as its words tell: in doubt, not."""
-    at = 0
-    while at < len(sql):
-        found = _TOKEN.match(sql, at)
-        if found is None or found[0].upper() in _DIFFERS:
-            return False
-        at = found.end()
-    return "--" not in sql
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,23 +362,28 @@ def _timed(route: _Route, find: "Callable[[], _Found]") -> Answer:
     return Answer(found.columns, found.rows, explanation, found.cut, found.items)
 
 
-def _plain(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+def _plain(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """What the columns' engine gave, as SQL would have: ids in hexadecimal, instants as text, flags as numbers."""
-    return tuple(columns), [tuple(map(_plain_value, row)) for row in rows]
+    return [tuple(map(_plain_value, row)) for row in rows]
 
 
 def _plain_value(value: Any) -> Any:
     if isinstance(value, bool):
         return int(value)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise InvalidInput("a whole number has more than 64 bits", field="sql")
     if isinstance(value, UUID):
         return value.hex
+    if isinstance(value, Decimal):
+        return int(value) if value.as_tuple().exponent == 0 else float(value)
     return _as_text(value) if isinstance(value, datetime) else value
 
 
-def _as_text(at: datetime | None) -> str | None:
+def _bound(at: datetime | None, *, field: str) -> str | None:
+    """What instants are compared with. Raises InvalidInput for a naive datetime and for what is none."""
+    return None if at is None else _as_text(from_us(to_us(at, field=field)))
+
+
+def _as_text(at: datetime) -> str:
     """An instant as the personal tables have it."""
-    if at is None:
-        return None
-    if at.tzinfo is not None:
-        at = at.astimezone(UTC).replace(tzinfo=None)
-    return at.isoformat(sep=" ", timespec="microseconds")
+    return at.replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")

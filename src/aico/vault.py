@@ -253,6 +253,7 @@ class Vault:
         >>> [finding.name for finding in vault.doctor() if finding.ok is False]
         []
         """
+        self.embeddings.dimension_here()  # asks the model, which may give other vectors now than those that are here
         return examine(
             self.folder,
             keyslots=self.keys.slots(),

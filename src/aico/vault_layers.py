@@ -176,7 +176,13 @@ class Meaning:
         self.vectors = EmbeddingRepository(
             connection, natural_ids=store.natural_ids, episode_gap_s=settings.episode_gap_s
         )
-        self.embeddings = Embeddings(connection, repository=self.vectors, feed=store.feed, embedder=self.embedder)
+        self.embeddings = Embeddings(
+            connection,
+            repository=self.vectors,
+            feed=store.feed,
+            embedder=self.embedder,
+            tell=lambda change: store.logs.insert_log(level="WARNING", subsystem="embeddings", message=change),
+        )
         self.extraction = Extraction(connection, feed=store.feed, users=people.users, facts=records.statements)
         self.second_look = SecondLook(chosen_reranker(settings), depth=settings.reranker_depth)
 

@@ -1,6 +1,6 @@
 """Each report against a small life whose answers can be counted by hand."""
 
-from datetime import date, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 
 import pytest
 
@@ -56,6 +56,18 @@ def test_rhythm_has_a_row_a_weekday_and_a_column_an_hour(life):
 
 def test_conversations_have_lengths_episodes_and_pauses(life):
     assert rows(life, "conversations") == [("Figs", 4, 2, 7, 90.0), ("c2", 1, 1, 0, None)]
+
+
+def test_days_of_a_conversation_are_those_of_the_authors_clock(vault):
+    new_york = timezone(timedelta(hours=-4))
+
+    def said(conversation, *at):
+        return [Message("hi", conversation=conversation, at=datetime(2026, 5, *when, tzinfo=new_york)) for when in at]
+
+    evening = said("evening", (8, 19, 0), (8, 20, 30))  # over midnight in UTC alone
+    night = said("night", (9, 23, 30), (10, 0, 30), (10, 0, 40))  # over midnight in New York alone
+    vault.memory.record_many("mia", evening + night)
+    assert [(row[0], row[3]) for row in rows(vault, "conversations")] == [("night", 1), ("evening", 0)]
 
 
 def test_gaps_say_how_long_the_person_stayed_away(life):

@@ -87,3 +87,15 @@ def test_a_session_names_a_conversation_and_a_device_that_are_there():
         assert (session.id, session.conversation, session.device) == (made, "c", vault.devices.find_this().id)
         vault.memory.forget("mia", conversation="c")
         assert vault.live_sessions.list_live("mia") == []
+
+
+@pytest.mark.parametrize("ttl_s", [10**12, 1 << 62, 0, -1, 60.0])
+def test_a_session_whose_end_could_not_be_written_down_is_refused_and_the_others_go_on(ttl_s):
+    with temporary_vault() as vault:
+        vault.memory.record("mia", "hello", conversation="c")
+        made = vault.live_sessions.start("mia", "c")
+        with pytest.raises(InvalidInput):
+            vault.live_sessions.start("mia", "c", ttl_s=ttl_s)
+        with pytest.raises(InvalidInput):
+            vault.live_sessions.heartbeat("mia", made, ttl_s=ttl_s)
+        assert [session.id for session in vault.live_sessions.list_live("mia")] == [made]

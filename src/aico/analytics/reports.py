@@ -63,11 +63,11 @@ def conversations(view: ColumnView, user: str, *, limit: int = 50) -> Report:
         user,
         "messages conversations",
         f"""WITH paced AS (
-            SELECT conversation, said_at, said_at - lag(said_at) OVER (PARTITION BY conversation ORDER BY said_at, position) AS pause
+            SELECT conversation, said_at, said_local, said_at - lag(said_at) OVER (PARTITION BY conversation ORDER BY said_at, position) AS pause
             FROM messages)
         SELECT coalesce(any_value(c.title), any_value(c.name)) AS conversation, count(*) AS messages,
             1 + count(*) FILTER (pause > {EPISODE_GAP}) AS episodes,
-            date_diff('day', min(said_at), max(said_at)) AS days,
+            date_diff('day', min(said_local), max(said_local)) AS days,
             round(avg(epoch(pause)) FILTER (pause <= {EPISODE_GAP}), 1) AS mean_pause_s
         FROM paced LEFT JOIN conversations c USING (conversation)
         GROUP BY paced.conversation ORDER BY messages DESC, 1 LIMIT $1""",

@@ -2,8 +2,8 @@
 
 from aico.data.duckdb import Column, ColumnTable, Kind
 
-_ID, _HANDLE, _INTEGER, _NUMBER, _TEXT, _INSTANT, _LOCAL, _FLAG = (
-    Kind.ID, Kind.HANDLE, Kind.INTEGER, Kind.NUMBER, Kind.TEXT, Kind.INSTANT, Kind.LOCAL, Kind.FLAG,
+_ID, _HANDLE, _INTEGER, _PLACE, _NUMBER, _TEXT, _INSTANT, _LOCAL, _FLAG = (
+    Kind.ID, Kind.HANDLE, Kind.INTEGER, Kind.PLACE, Kind.NUMBER, Kind.TEXT, Kind.INSTANT, Kind.LOCAL, Kind.FLAG,
 )  # fmt: skip
 _OWN_OR_NOBODYS = "coalesce(x.user_id, ?1) = ?1"
 
@@ -17,7 +17,7 @@ MESSAGES = ColumnTable(
         Column("speaker", _TEXT, "x.speaker"),
         Column("said_at", _INSTANT, "x.at"),
         Column("said_local", _INSTANT, "x.at + x.utc_offset_min * 60000000"),  # the author's own clock
-        Column("position", _INTEGER, "x.position"),
+        Column("position", _PLACE, "x.position"),
         Column("characters", _INTEGER, "length(x.text)"),
         Column("size_bytes", _INTEGER, "octet_length(x.text)"),
         Column("asks", _FLAG, "substr(rtrim(x.text), -1) IN ('?', '？', '؟')"),

@@ -9,6 +9,7 @@ from datetime import tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aico.analytics.same_sql import means_the_same
 from aico.analytics.snapshots import Snapshots
 from aico.analytics.tables import TABLES
 from aico.data.change_feed import ChangeFeed
@@ -90,12 +91,18 @@ class ColumnView:
     # What `aico.query` asks of it
 
     def shared_columns(self) -> dict[str, tuple[str, ...]]:
-        """By table, the columns that mean what they mean in `aico.data.personal_tables`: a handle is ours alone."""
+        """By table, the columns that hold what they hold in `aico.data.personal_tables`: a handle is ours alone, and a
+        number with a fraction comes here with fifteen digits of its seventeen."""
         return {
-            table.name: tuple(column.name for column in table.columns if column.kind is not Kind.HANDLE)
+            table.name: tuple(column.name for column in table.columns if column.kind not in (Kind.HANDLE, Kind.NUMBER))
             for table in TABLES.values()
             if table.captured
         }
+
+    def means_the_same(self, sql: str) -> bool:
+        """Whether these columns answer a statement exactly as SQLite answers it: in doubt, not."""
+        tables = (table for table in TABLES.values() if table.captured)
+        return means_the_same(sql, {table.name: {one.name: one.kind for one in table.columns} for table in tables})
 
     def position(self, user_id: bytes, tables: Sequence[str]) -> int | None:
         """The last change that these tables of a person reflect, None where one is not loaded. Loads no more than a
@@ -111,10 +118,9 @@ class ColumnView:
 
     def answer(
         self, user_id: bytes, sql: str, parameters: Sequence[Any], *, tables: Sequence[str], seconds_max: float
-    ) -> tuple[Sequence[str], Sequence[tuple[Any, ...]]]:
+    ) -> Sequence[tuple[Any, ...]]:
         """Read on, and answer. Raises as `ColumnStore.ask`."""
-        found = self.ask(user_id, sql, parameters, tables=tables, seconds_max=seconds_max)
-        return found.columns, found.rows
+        return self.ask(user_id, sql, parameters, tables=tables, seconds_max=seconds_max).rows
 
     # What every view can do
 

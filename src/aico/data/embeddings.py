@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from aico.data.libsql import LibSQLConnection, Row
+from aico.data.libsql import LibSQLConnection, Row, Value
 from aico.data.row_ids import NaturalIds
 
 STORED = np.dtype("<f2")
@@ -84,12 +84,16 @@ class EmbeddingRepository:
             found += [Content(*row) for row in rows]
         return found
 
-    def without_vector(self, model: str, *, after: int) -> list[bytes]:
-        """The ids of memories changed after change number `after` that have no vector of this model, newest first."""
+    def without_vector(self, model: str, dimension: int, *, after: int) -> list[bytes]:
+        """The ids of memories changed after change number `after` that have no vector of this model, newest first.
+
+        One of another length than `dimension` is none; with 0 any length will do.
+        """
         if after < self._first_change() - 1:
             after = 0  # what the feed no longer tells is looked for in the tables
         sql = _MISSING if after == 0 else _MISSING_SINCE
-        return [row["id"] for row in self._connection.fetch_all(sql, {"model": model, "after": after})]
+        values: dict[str, Value] = {"model": model, "dimension": dimension, "after": after}
+        return [row["id"] for row in self._connection.fetch_all(sql, values)]
 
     def dimension_of(self, model: str) -> int:
         """The length of this model's vectors here, 0 before its first. Asks no model, which may be out of reach."""
@@ -137,9 +141,13 @@ class EmbeddingRepository:
         return dict(self._connection.fetch_all("SELECT model, count(*) FROM embeddings GROUP BY model"))
 
     def begin(self, model: str, dimension: int) -> int:
-        """The change up to which everything has its vectors of this model, 0 for one that begins or has not finished."""
+        """The change up to which everything has its vectors of this model, 0 for one that begins or has not finished.
+
+        A model of another dimension than before begins anew.
+        """
         self._connection.execute(
-            "INSERT INTO generations (model, dimension, embedded_to) VALUES (?, ?, 0) ON CONFLICT (model) DO NOTHING",
+            "INSERT INTO generations (model, dimension, embedded_to) VALUES (?, ?, 0) ON CONFLICT (model) "
+            "DO UPDATE SET dimension = excluded.dimension, embedded_to = 0 WHERE dimension <> excluded.dimension",
             (model, dimension),
         )
         return self.embedded_to(model) or 0
@@ -158,10 +166,15 @@ class EmbeddingRepository:
     def drop(self, model: str) -> int:
         """Remove all vectors of a model, some thousand at a time so that others may write; how many there were."""
         self._connection.execute("DELETE FROM generations WHERE model = ?", (model,))
+        return self.drop_other_dimensions(model, -1)
+
+    def drop_other_dimensions(self, model: str, dimension: int) -> int:
+        """Remove the vectors of a model that have another length, as `drop` does; how many there were."""
         removed = 0
         while count := self._connection.execute(
-            "DELETE FROM embeddings WHERE row_id IN (SELECT row_id FROM embeddings WHERE model = ? LIMIT ?)",
-            (model, _DROPPED_AT_ONCE),
+            "DELETE FROM embeddings WHERE row_id IN "
+            "(SELECT row_id FROM embeddings WHERE model = ? AND dimension <> ? LIMIT ?)",
+            (model, dimension, _DROPPED_AT_ONCE),
         ).rowcount:
             removed += count
         return removed
@@ -197,7 +210,8 @@ _OTHER_VECTORS = """SELECT DISTINCT coalesce(p.message_id, e.owner_id)
         AND column_mask <> 0 AND column_mask & 1 = 0"""
 # Bit 0, the row id, is set by an insert alone. CROSS JOIN: else SQLite reads every vector of the person to find the few.
 _WITHOUT = """NOT EXISTS (
-    SELECT 1 FROM embeddings e WHERE e.owner_id = m.id AND e.model = :model AND e.dimension > 0)"""
+    SELECT 1 FROM embeddings e WHERE e.owner_id = m.id AND e.model = :model AND e.dimension > 0
+    AND :dimension IN (0, e.dimension))"""
 _CHANGED = "(SELECT DISTINCT key FROM change_feed WHERE number > :after AND table_name = '{}') f"
 _MISSING = f"""SELECT m.id, m.at FROM messages m WHERE {_WITHOUT}
     UNION ALL SELECT m.id, m.recorded_at AS at FROM facts m WHERE {_WITHOUT} ORDER BY at DESC"""

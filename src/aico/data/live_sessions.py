@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from aico.clock import IdSource, from_us
+from aico.data.items import checked_ttl_us
 from aico.data.libsql import LibSQLConnection, Row
 from aico.data.limits import checked_limit, checked_name
 from aico.data.merged_rows import conversation_named
@@ -52,7 +53,7 @@ class LiveSessions:
         [True]
         """
         name, now = checked_name(conversation, field="conversation"), self._ids.now_us()
-        expires_at = now + checked_limit(ttl_s, field="ttl_s") * 1_000_000
+        expires_at = now + _ttl_us(ttl_s)
         device_id = None if device is None else parsed_id(device, what="device")
         user_id = self._users.find(user)
 
@@ -79,12 +80,7 @@ class LiveSessions:
         >>> vault.live_sessions.heartbeat("mia", vault.live_sessions.start("mia", "move"))
         """
         now = self._ids.now_us()
-        self._update(
-            user,
-            session,
-            "seen_at = ?, expires_at = ?",
-            (now, now + checked_limit(ttl_s, field="ttl_s") * 1_000_000),
-        )
+        self._update(user, session, "seen_at = ?, expires_at = ?", (now, now + _ttl_us(ttl_s)))
 
     def end(self, user: str, session: str) -> None:
         """End a session now. Raises NotFound for one that has ended or expired.
@@ -130,6 +126,10 @@ class LiveSessions:
     def _check_device(self, device_id: bytes) -> None:
         if not self._connection.fetch_one("SELECT 1 FROM devices WHERE id = ?", (device_id,)):
             raise NotFound("no device has this id; nothing was written")
+
+
+def _ttl_us(ttl_s: int) -> int:
+    return checked_ttl_us(checked_limit(ttl_s, field="ttl_s") * 1_000_000, field="ttl_s")
 
 
 def _session(row: Row) -> LiveSession:

@@ -11,6 +11,7 @@ import pytest
 
 from aico import Message
 from aico.ai.embedding import Vectors
+from aico.ai.memory import indexes
 from aico.errors import Busy, InvalidInput, ModelUnavailable, StorageError
 from aico.testing import PASSPHRASE, FixedClock, HashEmbedder, cheap_settings
 from aico.vault import Vault, open_vault
@@ -230,17 +231,92 @@ def test_a_model_whose_answer_is_no_vector_is_refused(vault, model):
     assert vectors_of(vault) == {}
 
 
-def test_vectors_of_another_dimension_under_the_same_name_are_left_out(tmp_path):
+def sized(dimension: int) -> Model:
+    model = Model()
+    model.dimension = dimension
+    return model
+
+
+def test_a_model_of_another_dimension_under_the_same_name_makes_all_anew_and_says_so(tmp_path):
+    with opened(tmp_path, Model()) as vault:
+        vault.memory.record("mia", "my red bicycle", conversation="a")
+        vault.memory.remember("mia", "owns a bicycle")
+        vault.items.put("mia", ("app",), "n", 1, texts=["a bicycle for two"])
+        assert [item.key for item, _ in vault.items.search("mia", "fahrrad")] == ["n"]
+        vault.views.wait()
+    with opened(tmp_path, sized(128)) as vault:
+        vault.embeddings.catch_up()
+        [status] = vault.embeddings.status()
+        assert (status.vectors, status.pending) == (2, 0)
+        assert set(found(vault, "fahrrad")) == {"my red bicycle", "owns a bicycle"}
+        assert set(vectors_of(vault).values()) == {256}
+        assert [item.key for item, _ in vault.items.search("mia", "fahrrad")] == ["n"]
+        [line] = vault.logs.query_logs(subsystem="embeddings")
+        assert "vectors of 128 numbers now, not of 256" in line.message
+    with opened(tmp_path, other := sized(128)) as vault:
+        vault.embeddings.catch_up()
+        assert set(found(vault, "fahrrad")) == {"my red bicycle", "owns a bicycle"}
+        assert "Bo: my red bicycle" not in other.texts
+
+
+def test_a_question_is_enough_to_notice_that_a_model_has_another_dimension(tmp_path):
     with opened(tmp_path, Model()) as vault:
         vault.memory.record("mia", "my red bicycle", conversation="a")
         vault.views.wait()
-    other = Model()
-    other.dimension = 128
-    with opened(tmp_path, other) as vault:
-        assert found(vault, "bicycle") == ["my red bicycle"]
-        vault.memory.record("mia", "another bicycle", conversation="b", source_id="b1")  # the clock repeats ids
+    model = sized(128)
+    model.gate = threading.Semaphore(1)  # for the question
+    with opened(tmp_path, model) as vault:
+        assert found(vault, "fahrrad") == []
+        assert vault.embeddings.lag() == 1
+        model.gate.release(1000)
         vault.views.wait()
-        assert found(vault, "fahrrad") == ["another bicycle"]
+        assert found(vault, "fahrrad") == ["my red bicycle"]
+
+
+def test_doctor_notices_that_a_model_has_another_dimension(tmp_path):
+    with opened(tmp_path, Model()) as vault:
+        vault.memory.record("mia", "my red bicycle", conversation="a")
+        vault.views.wait()
+    model = sized(128)
+    model.gate = threading.Semaphore(0)
+    with opened(tmp_path, model) as vault:
+        [finding] = [one for one in vault.doctor() if one.name == "embeddings"]
+        assert "1 memories wait" in finding.message
+        model.gate.release(1000)
+
+
+def test_a_snapshot_with_vectors_of_another_dimension_is_built_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(indexes, "SNAPSHOT_FROM", 1)
+    with opened(tmp_path, Model()) as vault:
+        vault.memory.record("mia", "my red bicycle", conversation="a")
+        vault.views.wait()
+        assert found(vault, "fahrrad") == ["my red bicycle"]
+    with opened(tmp_path, sized(128)) as vault:
+        assert found(vault, "bicycle") == ["my red bicycle"]
+        vault.views.wait()
+        assert found(vault, "fahrrad") == ["my red bicycle"]
+
+
+def test_two_processes_with_two_dimensions_do_not_undo_each_others_work(tmp_path):
+    with opened(tmp_path, Model()) as one, opened(tmp_path, sized(128)) as other:
+        one.memory.record("mia", "my red bicycle", conversation="a")
+        one.views.wait()
+        other.views.wait()
+        with pytest.raises(InvalidInput, match="another process"):
+            one.views.wait()
+        assert found(other, "fahrrad") == ["my red bicycle"]
+        assert found(one, "bicycle") == ["my red bicycle"]
+
+
+def test_killed_while_it_begins_anew_it_still_makes_all(tmp_path, monkeypatch):
+    with opened(tmp_path, Model()) as vault:
+        vault.memory.record("mia", "my red bicycle", conversation="a")
+        vault.views.wait()
+        vault.connection.execute("UPDATE generations SET dimension = 128, embedded_to = 0")  # and nothing was removed
+    with opened(tmp_path, sized(128)) as vault:
+        vault.views.wait()
+        assert found(vault, "fahrrad") == ["my red bicycle"]
+        assert set(vectors_of(vault).values()) == {256}
 
 
 def test_waiting_too_long_says_how_far_it_is(vault, model):

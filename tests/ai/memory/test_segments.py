@@ -68,8 +68,10 @@ def spec(request, tmp_path):
 
 
 @contextmanager
-def opened(folder: Path, spec: ChromaSpec, *, dimension: int = 64):
-    settings = cheap_settings(clock=FixedClock(NOON), embedder=HashEmbedder(dimension=dimension))
+def opened(folder: Path, spec: ChromaSpec, *, dimension: int = 64, name: str | None = None):
+    embedder = HashEmbedder(dimension=dimension)
+    embedder.id = name or embedder.id
+    settings = cheap_settings(clock=FixedClock(NOON), embedder=embedder)
     with aico.open(folder / "vault", passphrase=PASSPHRASE, settings=replace(settings, chroma=spec)) as vault:
         yield vault
 
@@ -157,11 +159,12 @@ def test_another_process_finds_it_there_and_a_rebuild_says_the_same(tmp_path, sp
         assert (texts(vault, "bees"), vault.segments._segments().count()) == (before, 7)
 
 
-def test_another_models_vectors_take_the_place_of_these_when_they_are_complete(tmp_path, spec):
-    with opened(tmp_path, spec) as vault:
+@pytest.mark.parametrize("name", [None, "one name for both"])
+def test_another_models_vectors_take_the_place_of_these_when_they_are_complete(tmp_path, spec, name):
+    with opened(tmp_path, spec, name=name) as vault:
         fill(vault)
         texts(vault, "bees")
-    with opened(tmp_path, spec, dimension=96) as vault:
+    with opened(tmp_path, spec, dimension=96, name=name) as vault:
         vault.views.wait()
         assert texts(vault, "bees in winter") == in_order_of_the_truth(vault, "bees in winter")
         assert [one.name for one in vault.segments._segments()._client.list_collections()] == ["conversation_segments"]
@@ -176,7 +179,7 @@ def test_a_server_reads_vectors_and_no_word_name_or_id(tmp_path, server):
         vault.views.wait()
         assert texts(vault, "parrot") == [CANARY]
         kept = vault.segments._segments()
-        assert kept.text_of("hash/64", bytes.fromhex(message)) == [CANARY]
+        assert kept.text_of("hash/64 64", bytes.fromhex(message)) == [CANARY]
         collection = kept._find("conversation_segments")
         everything = repr(collection.get(include=["documents", "metadatas"])) + repr(collection.metadata)
     (tmp_path / "control").write_text(CANARY)
@@ -207,7 +210,7 @@ def test_after_a_rotation_nothing_of_the_older_keys_is_left_and_everything_is_fo
         assert texts(other, "bees") == texts(vault, "bees") == before
         assert (len(everything_there(vault)), old & set(everything_there(vault))) == (7, set())
         [bee] = [moment for moment in vault.memory.recent("mia", "c1") if "bees" in moment.text]
-        assert vault.segments._segments().text_of("hash/64", bytes.fromhex(bee.id)) == [bee.text]
+        assert vault.segments._segments().text_of("hash/64 64", bytes.fromhex(bee.id)) == [bee.text]
         other.keys.rotate(PASSPHRASE)
         assert vault.memory.forget("mia", id=bee.id).verify()
         assert bee.text not in texts(vault, "bees")

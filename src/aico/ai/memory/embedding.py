@@ -48,7 +48,8 @@ class Embeddings:
 
     Recall asks the chosen model alone and uses what is there of its vectors, complete or not: no other model's can be
     compared with its question. An earlier model's vectors stay until the new ones are complete, so that going back
-    costs nothing; then they are removed.
+    costs nothing; then they are removed. A model that answers with vectors of another length than before is another
+    one under the same name: its earlier vectors are removed at once, and all are made anew.
 
     >>> vault.embeddings.catch_up()
     >>> [(one.vectors, one.pending, one.chosen) for one in vault.embeddings.status()]
@@ -64,15 +65,17 @@ class Embeddings:
         repository: EmbeddingRepository,
         feed: ChangeFeed,
         embedder: Embedder | None,
+        tell: Callable[[str], object],
     ) -> None:
         self._connection, self._repository, self._feed, self._embedder = connection, repository, feed, embedder
+        self._tell = tell
         self._questions = None if embedder is None else Questions(embedder)
         self._background = Background(self._work_unasked, name="aico-embedding")
         self._began, self._reached, self._looked_at = False, 0, 0
         self._left = 0  # of the round that this process is at
         self._problem: str | None = None
         self._failures = 0
-        self._dimension_assumed = 0
+        self._dimension_known, self._dimension_assumed = 0, 0  # the second where the model could not be asked
 
     @property
     def model(self) -> str | None:
@@ -96,15 +99,20 @@ class Embeddings:
         """The length of the stored vectors that compare with the chosen model's, 0 while there are none.
 
         As the model says; where it cannot be reached, as what is stored under its name: recall must not wait for it.
+        Where the two differ all are made anew, in the background.
         """
         stored = 0 if self._embedder is None else self._repository.dimension_of(self._embedder.id)
         if self._embedder is None or not stored:
             return 0
         if not self._dimension_assumed:
             try:
-                return self._embedder.dimension
+                self._dimension_known = self._embedder.dimension
             except ModelUnavailable:
                 self._dimension_assumed = stored
+            else:
+                if self._dimension_known != stored:
+                    self.wake()
+                return self._dimension_known
         return self._dimension_assumed
 
     def status(self) -> list[EmbeddingStatus]:
@@ -151,7 +159,7 @@ class Embeddings:
         """
         if self._left or self.model is None:
             return self._left
-        return len(self._repository.without_vector(self.model, after=self._position()))
+        return len(self._repository.without_vector(self.model, self._dimension_known, after=self._position()))
 
     def catch_up(self, on_progress: Progress | None = None, *, timeout_s: float | None = None) -> None:
         """Return once all that is recorded has its vectors, which this thread makes unless another is at it.
@@ -169,6 +177,7 @@ class Embeddings:
         if self._connection.in_transaction:
             raise StorageError("vectors are not made inside a transaction; none was made", hint="end it first")
         deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+        self.dimension_here()  # whose model gives others now than before has all to make anew
         most = 0
         while left := self.lag():
             most = max(most, left)
@@ -236,7 +245,10 @@ class Embeddings:
     def _position(self) -> int:
         assert self.model is not None
         noted = self._repository.embedded_to(self.model)
-        return 0 if noted is None else max(noted, self._reached)
+        if noted is None:
+            return 0
+        stored = self._repository.dimension_of(self.model)
+        return max(noted, self._reached) if self._dimension_known in (0, stored) else 0
 
     def _work_unasked(self) -> float | None:
         """What the background does: everything that is left. Returns when to try again."""
@@ -272,7 +284,7 @@ class Embeddings:
         while round_of.go_on():
             newest = self._feed.newest()
             position = self._begin(embedder)
-            missing = self._repository.without_vector(embedder.id, after=position)
+            missing = self._repository.without_vector(embedder.id, embedder.dimension, after=position)
             for first in range(0, len(missing), CHUNK):
                 self._left = len(missing) - first
                 round_of.tell(self._left)
@@ -309,14 +321,22 @@ class Embeddings:
 
         Two processes with different models would otherwise undo each other's work for ever.
         """
-        known = self._repository.embedded_to(embedder.id)
-        if known is None and self._began and self._repository.counts():
+        known, dimension = self._repository.embedded_to(embedder.id), embedder.dimension
+        stored = self._repository.dimension_of(embedder.id)
+        is_another = known is not None and stored != dimension
+        if self._began and (is_another or (known is None and self._repository.counts())):
             raise InvalidInput(
                 f"another process removed the vectors of {embedder.id} for another model's; recall goes on by words",
                 hint="open the vault again with the model it uses now",
             )
-        position = self._repository.begin(embedder.id, embedder.dimension)
-        self._began = True
+        position = self._repository.begin(embedder.id, dimension)
+        self._began, self._dimension_known, self._dimension_assumed = True, dimension, 0
+        if is_another:
+            removed = self._repository.drop_other_dimensions(embedder.id, dimension)
+            self._tell(
+                f"the model {embedder.id} gives vectors of {dimension} numbers now, not of {stored}: it is another model "
+                f"under the same name; the {removed:,} vectors it made before were removed, and all are made anew"
+            )
         return 0 if known is None else max(position, self._reached)
 
     def _reach(self, model: str, number: int) -> None:
@@ -326,6 +346,7 @@ class Embeddings:
             for other in self._repository.counts():
                 if other != model:
                     self._repository.drop(other)
+            self._repository.drop_other_dimensions(model, self.dimension)  # a process that began anew may have died
         if number - noted >= NOTED_EVERY or noted == 0:
             self._repository.reach(model, number)
         self._reached = number

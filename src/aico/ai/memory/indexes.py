@@ -184,6 +184,8 @@ class Indexes:
             return
         if user.position > newest or not self._feed.tells_from(user.position):
             user.position = 0  # the truth was replaced by an older copy of itself, or no longer tells what changed
+        if not self._reader.fits(user.index):
+            user.position = 0  # the model gives vectors of another length under the same name
         if user.position == 0:
             self._begin(user_id, user)
         if user.position == 0:
@@ -206,7 +208,10 @@ class Indexes:
             with self.files.opened(user_id) as source:
                 if source is not None:
                     head = self._check_head(read_head(source))
-                    user.begin(RecallIndex.of_snapshot(source, head), head.number)
+                    index = RecallIndex.of_snapshot(source, head)
+                    if not self._reader.fits(index):
+                        raise IndexOutOfStep("its vectors have another length than the model's")
+                    user.begin(index, head.number)
         except AicoError as exc:
             self._note(f"the snapshot of a recall index was refused, the index is built anew from the truth: {exc}")
 

@@ -340,11 +340,15 @@ class ItemIndex:
         embedder = self._embedder
         if embedder is None or not view.without_vectors:
             return
+        try:
+            size_bytes = embedder.dimension * 2
+        except ModelUnavailable:
+            return  # found by their words; the next search tries again
         kept = (
             "SELECT v.item_id, v.part, v.vector FROM item_vectors v JOIN items i ON i.id = v.item_id "
-            "WHERE i.user_id = ? AND v.model = ?"
+            "WHERE i.user_id = ? AND v.model = ? AND length(v.vector) = ?"
         )
-        known = self._connection.fetch_committed(kept, (user_id, embedder.id))
+        known = self._connection.fetch_committed(kept, (user_id, embedder.id, size_bytes))
         of_items = [row for row in known if row["item_id"] in view.without_vectors]
         if of_items:
             vectors = np.array([np.frombuffer(row["vector"], "<f2") for row in of_items], np.float32)
@@ -353,7 +357,7 @@ class ItemIndex:
             while view.without_vectors:
                 self._embed_some(embedder, view)
         except ModelUnavailable:
-            return  # found by their words; the next search tries again
+            return
 
     def _embed_some(self, embedder: Embedder, view: "_UserView") -> None:
         some = list(view.without_vectors.items())[:BATCH]
@@ -366,7 +370,7 @@ class ItemIndex:
         self._connection.write(
             lambda: self._connection.execute_many(
                 "INSERT INTO item_vectors (item_id, model, part, vector) SELECT ?, ?, ?, ? "
-                "WHERE EXISTS (SELECT 1 FROM items WHERE id = ?) ON CONFLICT DO NOTHING",
+                "WHERE EXISTS (SELECT 1 FROM items WHERE id = ?) ON CONFLICT DO UPDATE SET vector = excluded.vector",
                 rows,
             )
         )

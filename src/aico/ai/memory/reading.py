@@ -30,6 +30,10 @@ class MemoryReader:
         self._connection, self._feed, self._vectors = connection, feed, vectors
         self._model, self._dimension = model, dimension
 
+    def fits(self, index: RecallIndex) -> bool:
+        """Whether an index has vectors that compare with those of the model, or none."""
+        return index.dimension in (0, self._dimension() or index.dimension)
+
     def read_all(self, user_id: bytes, index: RecallIndex) -> None:
         """Fill an empty index with everything there is of a person."""
         index.add(self._documents(user_id))

@@ -84,7 +84,7 @@ class SegmentView:
             raise ModelUnavailable("no embedding model answers, and Chroma searches by meaning alone")
         self._read_on()
         nearest = self._segments().near(
-            model,
+            self._name_of(model),
             np.asarray(meaning.question, np.float32).reshape(-1),
             limit=limit,
             user=user_id,
@@ -191,22 +191,27 @@ class SegmentView:
         if self._connection.in_transaction:
             raise StorageError("Chroma is not read on inside a transaction; nothing was done", hint="end it first")
         with self._alone() as segments:
-            position, mark = segments.open(model)
+            name = self._name_of(model)
+            position, mark = segments.open(name)
             while (newest := self._feed.newest()) != position or not position:
                 if not newest:
                     return
                 if position and segments.holds_any(gone := self._feed.deleted_between(position, newest)):
                     position = 0 if segments.remove_for_good(gone) else position  # another process could not
                 if self._must_begin_anew(position, mark, newest):
-                    segments.begin(model)
+                    segments.begin(name)
                     position = 0
                 self._take_in(segments, model, position, newest)
                 if position and not self._feed.tells_from(position):  # pruned while it was read
                     mark = ""
                     continue
                 position, mark = newest, self._mark_at(segments, newest)
-                segments.reach(model, position, mark)
+                segments.reach(name, position, mark)
             self._position = position
+
+    def _name_of(self, model: str) -> str:
+        """What its vectors go by: a collection takes those of one length. Raises ModelUnavailable."""
+        return f"{model} {self._embeddings.dimension}"
 
     def _must_begin_anew(self, position: int, mark: str, newest: int) -> bool:
         if not 0 < position <= newest or newest - position > KEPT_CHANGES or not self._feed.tells_from(position):
@@ -222,18 +227,18 @@ class SegmentView:
     def _take_in(self, segments: Segments, model: str, position: int, newest: int) -> None:
         if position:
             segments.remove(self._feed.deleted_between(position, newest))
-        users = self._connection.fetch_committed("SELECT id FROM users")
+        users, name = self._connection.fetch_committed("SELECT id FROM users"), self._name_of(model)
         for (user_id,) in users:
             if not position:
                 for ids, vectors in self._vectors.of_user(user_id, model, self._embeddings.dimension):
-                    segments.put(model, self._made(user_id, ids, vectors))
+                    segments.put(name, self._made(user_id, ids, vectors))
                 continue
             changed = self._vectors.memories_changed(user_id, model, after=position, up_to=newest)
             for first in range(0, len(changed), _MEMORIES_AT_ONCE):
                 some = changed[first : first + _MEMORIES_AT_ONCE]
                 segments.remove(some)  # it may have fewer parts now
                 dimension = self._embeddings.dimension
-                segments.put(model, self._made(user_id, *self._vectors.of_memories(user_id, model, dimension, some)))
+                segments.put(name, self._made(user_id, *self._vectors.of_memories(user_id, model, dimension, some)))
 
     def _made(self, user_id: bytes, ids: Sequence[bytes], vectors: Vectors) -> Iterator[Segment]:
         """Segments of these memories; those that are gone meanwhile are left out."""

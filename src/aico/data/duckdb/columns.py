@@ -34,6 +34,8 @@ class Kind(StrEnum):
     """The first 8 bytes of a 16-byte id as a number, which is half as long to sort and group by; an id is a keyed hash or
     holds 74 random bits, so two of a person's never share them by chance."""
     INTEGER = "BIGINT"
+    PLACE = "LONG"
+    """A number that says what comes before what, and is too large to be added up."""
     NUMBER = "DOUBLE"
     TEXT = "VARCHAR"
     INSTANT = "TIMESTAMP"
@@ -139,6 +141,7 @@ def _arrow_type(kind: Kind) -> "pa.DataType":
         Kind.ID: pa.binary(16),
         Kind.HANDLE: pa.int64(),
         Kind.INTEGER: pa.int64(),
+        Kind.PLACE: pa.int64(),
         Kind.NUMBER: pa.float64(),
         Kind.TEXT: pa.string(),
         Kind.INSTANT: pa.timestamp("us"),

@@ -47,15 +47,13 @@ _READING = frozenset({"SELECT", "WITH", "VALUES"})
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """What a statement would do, by SQLite's own account: the views and columns it reads, the functions it calls."""
+    """What a statement would do, by SQLite's own account: the views and columns it reads, the functions it calls, and
+    what the columns of its answer are called."""
 
+    tables: frozenset[str]
     columns: frozenset[tuple[str, str]]
     functions: frozenset[str]
-
-    @property
-    def tables(self) -> frozenset[str]:
-        """The views it reads."""
-        return frozenset(table for table, _ in self.columns)
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +77,16 @@ class PersonalSql:
 
     def examine(self, user_id: bytes, sql: str, parameters: Sequence[Value] = ()) -> Examined:
         """What the statement reads, without running it. Raises InvalidInput for one that is refused or no SQL."""
+        names = list[str]()
+
+        def go_no_further(cursor: apsw.Cursor) -> None:
+            names.extend(name for name, _ in cursor.get_description())
+            raise _OnlyExamined
+
         with self._on_views(user_id) as (reader, guard):
-            _checked(reader, guard, f"EXPLAIN {_one_reading_statement(sql)}", parameters, lambda _cursor: None)
-            return Examined(frozenset(guard.columns), frozenset(guard.functions))
+            with suppress(_OnlyExamined):
+                _checked(reader, guard, _one_reading_statement(sql), parameters, go_no_further)
+            return Examined(frozenset(guard.tables), frozenset(guard.columns), frozenset(guard.functions), tuple(names))
 
     def run(
         self, user_id: bytes, sql: str, parameters: Sequence[Value] = (), *, rows_max: int, seconds_max: float
@@ -158,7 +163,7 @@ class PersonalSql:
                     reader.execute(f"CREATE TEMP VIEW {drawn[name]} AS {select}")
                     reader.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM {drawn[name]}")
                 reader.pragma("query_only", True)
-                guard = _Personal(frozenset(self._views), frozenset(drawn.values()), _real_names(reader))
+                guard = _Personal(drawn, _real_names(reader))
                 with guarded(reader, guard):
                     yield reader, guard
             finally:
@@ -197,6 +202,10 @@ class _Asked:
     clock: _Clock
 
 
+class _OnlyExamined(Exception):
+    """The statement is compiled, and nothing of it is to run."""
+
+
 class _NeedsBoundedFunctions(Exception):
     """The statement calls what must be put in the place of SQLite's functions, and nothing of it has run."""
 
@@ -224,10 +233,11 @@ def _limited(reader: apsw.Connection, value_max_bytes: int) -> Iterator[None]:
 class _Personal(Guard):
     """Lets a statement read its person's views and compute; notes what it reads. Everything else is refused."""
 
-    def __init__(self, views: frozenset[str], drawn: frozenset[str], real: frozenset[str]) -> None:
+    def __init__(self, drawn: Mapping[str, str], real: frozenset[str]) -> None:
         super().__init__(lambda *_: False)
-        self._views, self._drawn, self._real = views, drawn, real
-        self.columns, self.functions = set[tuple[str, str]](), set[str]()
+        self._views, self._real = frozenset(drawn), real
+        self._drawn = {under: view for view, under in drawn.items()}
+        self.tables, self.columns, self.functions = set[str](), set[tuple[str, str]](), set[str]()
 
     def __call__(
         self, operation: int, first: str | None, second: str | None, database: str | None, inner: str | None
@@ -246,7 +256,10 @@ class _Personal(Guard):
         if database == "temp" and first in self._views:
             self.columns.add((first, second))
             return True
-        if first in TABLE_FUNCTIONS or inner in self._drawn or (database == "temp" and first in self._drawn):
+        if database == "temp" and first in self._drawn:  # asked about too where no column of the view is read
+            self.tables.add(self._drawn[first])
+            return True
+        if first in TABLE_FUNCTIONS or inner in self._drawn:
             return True
         return not second and database is None and self._is_made_up(first.lower())
 
@@ -303,7 +316,7 @@ def _checked(
     cursor = reader.cursor()
     cursor.exec_trace = look_at
     try:
-        return cursor.execute(sql, parameters)
+        return cursor.execute(sql, parameters, can_cache=False)  # SQLite asks the guard about what it compiles
     except (apsw.AuthError, apsw.SQLError, apsw.BindingsError) as exc:
         if guard.refused:
             raise InvalidInput(

@@ -118,6 +118,11 @@ class RecallIndex:
         return len(self._vectors)
 
     @property
+    def dimension(self) -> int:
+        """The length of its vectors, 0 while it never had one."""
+        return self._vectors.dimension
+
+    @property
     def coded_count(self) -> int:
         """How many rows of vectors are found by their codes; the others are all compared."""
         return self._vectors.coded

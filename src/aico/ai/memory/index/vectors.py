@@ -142,6 +142,11 @@ class VectorTable:
         """How many vectors there are."""
         return self._row_count - len(self._free) - self._empty
 
+    @property
+    def dimension(self) -> int:
+        """How many numbers a row has, 0 before the first."""
+        return len(self._sum)
+
     def size_bytes(self) -> int:
         """The memory of rows and codes."""
         dimension = len(self._sum)
