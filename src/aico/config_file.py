@@ -20,7 +20,8 @@ def write_setting(folder: Path, name: str, value: Value | None, *, make_folder: 
 
     A dict becomes a table. The whole file is checked as opening the vault would, then replaced in one step: whatever is
     raised, it is as it was. Raises InvalidInput (no such setting, a value that cannot be, a file that cannot be used),
-    DiskFull or StorageError. `make_folder` makes that of a vault that is yet to be made. Of two processes that write at the same moment, one setting may be lost.
+    DiskFull or StorageError. `make_folder` makes that of a vault that is yet to be made. Of two processes that write at
+    the same moment, one setting may be lost.
     """
     file = folder / CONFIG_FILE
     try:

@@ -1,8 +1,9 @@
 """Names and contacts taken out of a text before it leaves for training.
 
 Taken out are the names the vault knows (profiles, nicknames, relatives, speakers, and the words of their full names),
-however they are spelled: "Weiß" as WEISS, "José" without its accent or with one that is a character of its own; e-mail addresses, web addresses, and phone numbers as `phonenumbers` finds them. Somebody whom only a text names stays:
-no rule finds every name, and we claim no more than this.
+however they are spelled ("Weiß" as WEISS, "José" without its accent or with one that is a character of its own), e-mail
+addresses, web addresses, and phone numbers as `phonenumbers` finds them. Somebody whom only a text names stays: no rule
+finds every name, and we claim no more than this.
 """
 
 import re

@@ -192,7 +192,8 @@ class Backups:
         """Seal every backup in the vault's own folder anew under the newest keys, with the vault.json of today.
 
         Each is replaced whole, before those that it builds on: while both generations are known, one that was sealed
-        anew opens what it builds on, not the other way round. One that is damaged stays as it is. Returns how many were sealed anew.
+        anew opens what it builds on, not the other way round. One that is damaged stays as it is. Returns how many were
+        sealed anew.
 
         >>> made = vault.backups.create()
         >>> vault.backups.reseal()  # a rotation has this done

@@ -85,6 +85,12 @@ def say(text: str, *, err: bool = False) -> None:
         click.echo(printable(text), file=stream)
 
 
+def tell_of_log(*, cleared: bool) -> None:
+    """After something was taken away: that older pages are still in the write-ahead log, where that could not be emptied."""
+    if not cleared:
+        say("! Another program is reading, or the disk is full: sealed pages of before stay in the log for a while.")
+
+
 def printable(text: str) -> str:
     """The text with control characters replaced by their pictures."""
     return text.translate(_PICTURES)

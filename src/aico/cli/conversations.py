@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from aico.cli._options import Call, Count, common, text_argument, user_option
-from aico.cli._show import answer, console, day_and_time, number_of, print_indented, printable, say
+from aico.cli._show import answer, console, day_and_time, number_of, print_indented, printable, say, tell_of_log
 from aico.cli._unlock import can_confirm, chosen_user, confirmed, opened
 from aico.cli.reading import show_moments
 from aico.errors import AicoError, InvalidInput
@@ -93,10 +93,7 @@ def edit(call: Call, *, id: str, text: str, user: str | None) -> None:  # the wo
 
     def tell() -> None:
         say("The message has its new text; the old one is gone.")
-        if not edited.log_cleared:
-            say(
-                "! Another program is reading, or the disk is full: sealed pages of before stay in the log until it can be emptied."
-            )
+        tell_of_log(cleared=edited.log_cleared)
 
     answer({"id": edited.message.id, "log_cleared": edited.log_cleared}, tell, as_json=call.as_json)
 

@@ -7,7 +7,7 @@ import click
 
 from aico.cli._backups import backups_holding_forgotten, tell_of_backups
 from aico.cli._options import Call, common, moment_option, text_option, user_option
-from aico.cli._show import answer, console, day_and_time, number_of, print_indented, say
+from aico.cli._show import answer, console, day_and_time, number_of, print_indented, say, tell_of_log
 from aico.cli._unlock import can_confirm, chosen_user, confirmed, opened
 from aico.errors import AicoError, InvalidInput
 
@@ -156,10 +156,7 @@ def _show_receipt(receipt: "Receipt", remains: "Sequence[Remainder]", backups: "
     if receipt.removed:
         say(f"Rows removed: {', '.join(f'{table} {count:,}' for table, count in receipt.removed.items())}.")
     _show_verdict(remains)
-    if not receipt.log_cleared:
-        say(
-            "! Another program is reading, or the disk is full: sealed pages of before stay in the log until it can be emptied."
-        )
+    tell_of_log(cleared=bool(receipt.log_cleared))
     tell_of_backups(backups)
 
 

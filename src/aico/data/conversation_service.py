@@ -140,8 +140,8 @@ class ConversationService:
         """Put another text in the place of a message's; id, moment and place stay.
 
         The old text is gone for good, from the store and the recall index; the hot tier uses the sealed page it was on again
-        in time, or when anything is forgotten. Recall finds the new text at once. Facts drawn from the message stay: they are statements of their own. Importing
-        its file again leaves the edited text. Raises NotFound or InvalidInput.
+        in time, or when anything is forgotten. Recall finds the new text at once. Facts drawn from the message stay: they
+        are statements of their own. Importing its file again leaves the edited text. Raises NotFound or InvalidInput.
 
         >>> vault.conversations.edit("mia", said, "I moved to Lisbon in June.").message.text
         'I moved to Lisbon in June.'

@@ -387,10 +387,11 @@ class MemoryManager:
         Conversation, about and time narrow each other down; id and everything stand alone. What else carries the
         content goes too (`aico.ai.memory.traces`). Facts drawn only from forgotten messages go with them, unless
         `keep_facts`: they lose their source then; a fact that a forgotten one had superseded stays superseded. Of the user,
-        `everything` leaves the short name, under which what was forgotten stays forgotten. With `preview` nothing is removed and the receipt shows what would be.
-        Given such a receipt as `agreed` it removes exactly what that shows, or raises NotAsShown. `traces_within` names the
-        one conversation in which traces are removed; all else that carries the content stays.
-        Raises InvalidInput for no selector or contradicting ones, NotFound for a user or id that is not there;
+        `everything` leaves the short name, under which what was forgotten stays forgotten.
+
+        With `preview` nothing is removed and the receipt shows what would be. Given such a receipt as `agreed`, it removes
+        exactly what that shows or raises NotAsShown. `traces_within` names the one conversation in which traces are
+        removed; all else that carries the content stays. Raises InvalidInput for no selector or contradicting ones, NotFound for a user or id that is not there;
         ForgottenInPart where it is gone from the store and some view could not follow: forget the same again then.
 
         >>> receipt = vault.memory.forget("mia", about="Lisbon")
