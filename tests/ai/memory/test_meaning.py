@@ -278,7 +278,7 @@ def test_doctor_notices_that_a_model_has_another_dimension(tmp_path):
         vault.memory.record("mia", "my red bicycle", conversation="a")
         vault.views.wait()
     model = sized(128)
-    model.gate = threading.Semaphore(0)
+    model.gate = threading.Semaphore(1)  # for the word that it is tried out with
     with opened(tmp_path, model) as vault:
         [finding] = [one for one in vault.doctor() if one.name == "embeddings"]
         assert "1 memories wait" in finding.message
