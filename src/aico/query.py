@@ -309,11 +309,10 @@ class Query:
         shared = self._analytical.shared_columns()
         if any(column not in shared.get(table, ()) for table, column in examined.columns if column):
             return "it asks for what is in no column"
-        if examined.functions - _AGGREGATES or not self._analytical.means_the_same(sql):
-            return "to the columns' engine it could mean something else"
-        tables = sorted(examined.tables)
         try:
-            position = self._analytical.position(user_id, tables)
+            if examined.functions - _AGGREGATES or not self._analytical.means_the_same(sql):
+                return "to the columns' engine it could mean something else"
+            position = self._analytical.position(user_id, sorted(examined.tables))
         except AicoError as exc:
             return f"the columns cannot be used ({type(exc).__name__})"
         if position is None:

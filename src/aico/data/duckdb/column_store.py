@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aico.data.duckdb.columns import ColumnTable, Kind, handles
-from aico.errors import Busy, InvalidInput, MissingExtra, StorageError
+from aico.data.duckdb.engine import locked_down
+from aico.errors import Busy, InvalidInput, StorageError
 
 if TYPE_CHECKING:
     import duckdb
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 ROWS_MAX = 100_000
 """Rows of one answer; a question with more is refused, not cut."""
-_THREADS = 2
 _ARRIVING, _GONE = "_arriving", "_gone"
 
 
@@ -41,7 +41,7 @@ class ColumnStore:
 
     def __init__(self, tables: Iterable[ColumnTable], *, memory_mib: int) -> None:
         self._tables = {table.name: table for table in tables}
-        self._engine = _locked_down(memory_mib)
+        self._engine = locked_down(memory_mib)
         self._writing = threading.Lock()
         for table in self._tables.values():
             columns = ", ".join(f"{column.name} {column.kind.value}" for column in table.columns)
@@ -197,30 +197,6 @@ def _took_too_long(seconds_max: float) -> Busy:
 
 def _of_another_release(name: str) -> StorageError:
     return StorageError(f"the kept columns of {name} are not of this release; they are loaded anew")
-
-
-def _locked_down(memory_mib: int) -> "duckdb.DuckDBPyConnection":
-    try:
-        import duckdb
-        import pyarrow  # noqa: F401
-    except ImportError as exc:
-        raise MissingExtra(
-            "analytics needs DuckDB and Arrow; nothing was read", hint="pip install 'aico[analytics]'"
-        ) from exc
-    engine = duckdb.connect(
-        ":memory:",
-        config={
-            "temp_directory": "",
-            "memory_limit": f"{memory_mib}MiB",
-            "threads": _THREADS,
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "default_null_order": "sqlite",  # a statement gives its rows in one order, whichever engine answers
-        },
-    )
-    engine.execute("SET enable_external_access = false")  # cannot be switched on again while it runs
-    engine.execute("SET lock_configuration = true")  # last: nothing can be set after it
-    return engine
 
 
 def _check_reads(duckdb: Any, cursor: "duckdb.DuckDBPyConnection", sql: str) -> None:
