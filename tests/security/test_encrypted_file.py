@@ -59,6 +59,15 @@ def as_opened(text: str) -> str:
     return io.StringIO(text, newline=None).read()
 
 
+def test_how_far_a_text_was_written_is_told_in_bytes(tmp_path):
+    with EncryptedFile(tmp_path / "a", "w", KEYS) as file:
+        file.write("Grüße")
+        assert file.tell() == len("Grüße".encode())
+    with EncryptedFile(tmp_path / "a", "a", KEYS) as file:
+        file.write("!")
+        assert file.tell() == len("Grüße!".encode())
+
+
 @pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES])
 def test_bytes_come_back_from_any_place(tmp_path, size):
     plain = random.Random(size).randbytes(size)

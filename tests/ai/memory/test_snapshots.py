@@ -110,6 +110,14 @@ def test_the_old_text_of_an_edited_message_is_in_no_snapshot(tmp_path):
         assert [hit.id for hit in vault.memory.recall("mia", "finch", limit=1)] == [said]
 
 
+def test_a_pipe_in_the_place_of_a_snapshot_keeps_no_recall_waiting(tmp_path):
+    path = filled(tmp_path / "v")
+    path.unlink()
+    os.mkfifo(path)
+    with opened(tmp_path / "v") as vault:
+        assert vault.memory.recall("mia", "parrot")
+
+
 def test_the_first_codes_are_kept_however_new_the_snapshot_without_them_is(tmp_path, monkeypatch):
     pytest.importorskip("faiss", reason="codes need the extra `embed`")
     with opened(tmp_path / "v") as vault:
